@@ -1,0 +1,107 @@
+"""What can go wrong, each with its exit code, and every mistake of one input at once.
+
+An error names what, which and what to do now, and carries the parts as fields: the command line prints them,
+`--json` gives them as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake: where it is, what it is, what to do now."""
+
+    where: str
+    what: str
+    remedy: str
+
+
+class RaglineError(Exception):
+    """The base of every error that a user may meet."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, problems: Iterable[Problem] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.problems = tuple(problems)
+
+    @classmethod
+    def at(cls, where: str, what: str, remedy: str) -> RaglineError:
+        """One error of one problem; its message is the problem's `what`."""
+        return cls(what, [Problem(where, what, remedy)])
+
+
+class UsageError(RaglineError):
+    """The command line asks for something that does not exist."""
+
+    exit_code = 2
+
+
+class SettingsError(RaglineError):
+    """Settings that cannot be read, are unknown, or contradict each other."""
+
+    exit_code = 2
+
+
+class CorpusMissing(RaglineError):
+    """No corpus where the settings say, or one without a single document."""
+
+    exit_code = 2
+
+
+class KeyMissing(RaglineError):
+    """A provider needs a key that the environment does not hold, or refuses the one it got."""
+
+    exit_code = 2
+
+
+class UnknownModel(RaglineError):
+    """A model that does not exist, is of the wrong kind, or whose extra is not installed."""
+
+    exit_code = 2
+
+
+class FormatTooNew(RaglineError):
+    """A file was written by a newer version of this program."""
+
+    exit_code = 2
+
+
+class NotFound(RaglineError):
+    """No such index, version or run."""
+
+    exit_code = 2
+
+
+class Busy(RaglineError):
+    """Another process holds the store."""
+
+    exit_code = 3
+
+
+class OverBudget(RaglineError):
+    """Going on would cross a spending cap; what was paid for is kept."""
+
+    exit_code = 4
+
+
+class Damaged(RaglineError):
+    """A file does not hold what its digest promises."""
+
+    exit_code = 5
+
+
+class CorpusFailed(RaglineError):
+    """Too many documents could not be read, or two have the same id."""
+
+
+class ProviderFailed(RaglineError):
+    """A provider refused, failed too often, or answered with something that must not be stored."""
+
+
+class StorageFailed(RaglineError):
+    """The disk is full, read-only or failing. Published versions and the cache are intact."""

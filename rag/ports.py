@@ -1,0 +1,102 @@
+"""The seams on one page. Each is one verb; `rag/wiring.py` alone knows who stands behind it.
+
+To add one: a file with the class, a test, a line in the registry that `wiring` reads
+(CHUNKERS, READERS, EMBEDDING_PROVIDERS, CHAT_PROVIDERS, INDEX_KINDS, RETRIEVERS).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rag.types import Answer, Chunk, Completion, Document, EmbeddingIdentity, Excluded, Hit, Json, Message, Passage, RequestLimits, Role
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """The checked reply of an embedding model: `vectors[i]` belongs to text i, as received (not normalised)."""
+
+    vectors: Floats
+    """float32 [n, d]"""
+    tokens: int
+    """What the provider billed for the request."""
+
+
+class EmbeddingModel(Protocol):
+    """**Protocol:** texts -> vectors."""
+
+    identity: EmbeddingIdentity
+    limits: RequestLimits
+
+    async def embed(self, texts: Sequence[str], role: Role) -> Embedded:
+        """Embed one request's worth of texts.
+
+        Raises ProviderFailed, KeyMissing or UnknownModel; nothing wrong ever comes back.
+        """
+        ...
+
+
+class ChatModel(Protocol):
+    """**Protocol:** messages -> a reply, whole or as it comes."""
+
+    name: str
+
+    async def complete(self, messages: Sequence[Message], max_tokens: int) -> Completion: ...
+
+    def stream(self, messages: Sequence[Message], max_tokens: int) -> AsyncIterator[str | Completion]:
+        """Pieces of text as they come, then the whole Completion as the last item."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """**Protocol:** text -> how many tokens, and where they begin."""
+
+    identity: Mapping[str, Json]
+    exact: bool
+    """False when counts are an upper bound."""
+
+    def count(self, text: str) -> int:
+        """Tokens of the text encoded alone, special tokens included."""
+        ...
+
+
+class Chunker(Protocol):
+    """**Protocol:** a document -> its chunks in order."""
+
+    identity: Mapping[str, Json]
+    """All that decides where it cuts; part of the content digest."""
+
+    def chunk(self, document: Document) -> Iterator[Chunk | Excluded]: ...
+
+
+class VectorStore(Protocol):
+    """**Protocol:** query vectors -> nearest rows."""
+
+    def search(self, queries: Floats, k: int, rows: NDArray[np.int64] | None = None) -> tuple[Floats, NDArray[np.int64]]:
+        """Scores float32 [n, k] and rows int64 [n, k], best first, -1 where there are fewer.
+
+        `rows` restricts the search to these rows before top k.
+        """
+        ...
+
+
+class Retriever(Protocol):
+    """**Protocol:** a question -> rows with scores, best first, ties by row."""
+
+    async def retrieve(self, question: str, k: int, rows: NDArray[np.int64] | None = None) -> list[Hit]: ...
+
+
+class Generator(Protocol):
+    """**Protocol:** a question and passages -> a grounded answer, as it comes."""
+
+    name: str
+
+    def answer(self, question: str, passages: Sequence[Passage]) -> AsyncIterator[str | Answer]:
+        """Pieces of text as they come, then the whole Answer as the last item."""
+        ...

@@ -1,0 +1,328 @@
+"""The only room that writes files: temp sibling, fsync, rename, fsync of the directory; locks; fault points.
+
+Every write goes through `write`, `create` or `sealed_folder`. A failing disk becomes one StorageFailed that names the
+path, what was needed and what is free.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, BinaryIO
+
+from rag.clock import Clock
+from rag.errors import Busy, Problem, StorageFailed
+
+FAULT_VARIABLE = "RAGLINE_FAULT"
+_passed: dict[str, int] = {}
+
+
+def faultpoint(name: str) -> None:
+    """A named moment at which a test may kill or break this process.
+
+    `RAGLINE_FAULT=name:n:action` acts on the n-th passage: `kill` sends SIGKILL to itself, a number raises OSError with
+    that errno, `pause` stops until a signal continues it.
+    """
+    wanted = os.environ.get(FAULT_VARIABLE)
+    if not wanted:
+        return
+    fault, nth, action = wanted.rsplit(":", 2)
+    if fault != name:
+        return
+    _passed[name] = _passed.get(name, 0) + 1
+    if _passed[name] != int(nth):
+        return
+    if action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif action == "pause":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    else:
+        raise OSError(int(action), os.strerror(int(action)), name)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and new names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def failures_named(path: Path, needed: int | None = None) -> Iterator[None]:
+    """Turn an OSError of the disk into a StorageFailed that names path, bytes needed and bytes free."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        raise _storage_failed(path, error, needed) from error
+
+
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+
+
+def _storage_failed(path: Path, error: OSError, needed: int | None) -> StorageFailed:
+    folder = next(parent for parent in [path, *path.parents] if parent.exists())
+    free = shutil.disk_usage(folder).free
+    why = os.strerror(error.errno or 0)
+    asked = f", {needed:,} bytes needed" if needed is not None else ""
+    remedy = {
+        errno.EROFS: "make the store writable, or choose another with --store",
+        errno.EACCES: "give this user write permission, or choose another store with --store",
+        errno.EPERM: "give this user write permission, or choose another store with --store",
+        errno.EIO: "check the disk; then run the same command again, and `ragline verify`",
+    }.get(error.errno or 0, "make space, then run the same command again: it continues where it stopped")
+    what = f"cannot write {path}: {why}{asked}, {free:,} bytes free"
+    return StorageFailed(what, [Problem(str(path), what, remedy)])
+
+
+def _sibling(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+
+
+@contextlib.contextmanager
+def create(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """Write a file as a stream: it appears whole under its name when the block ends well, else not at all.
+
+    Raises StorageFailed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temp = _sibling(path)
+    try:
+        with failures_named(path):
+            with temp.open("xb") as file:
+                yield file
+                file.flush()
+                faultpoint("create.before_fsync")
+                if durable:
+                    os.fsync(file.fileno())
+            faultpoint("create.before_rename")
+            temp.replace(path)
+            if durable:
+                sync_folder(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            temp.unlink(missing_ok=True)
+
+
+def write(path: Path, data: bytes) -> None:
+    """Put a whole file in place in one step, durable when this returns. Raises StorageFailed."""
+    with failures_named(path, len(data)), create(path) as file:
+        file.write(data)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add one line to a log of lines, durable when this returns. Raises StorageFailed."""
+    data = line.encode("utf-8") + b"\n"
+    with failures_named(path, len(data)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = not path.exists()
+        with path.open("ab") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if new:
+            sync_folder(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents. Raises StorageFailed."""
+    with failures_named(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def sync_tree(folder: Path) -> None:
+    """Make every file and folder below durable, files first."""
+    with failures_named(folder):
+        for root, _, names in os.walk(folder, topdown=False):
+            for name in names:
+                handle = os.open(Path(root) / name, os.O_RDONLY)
+                try:
+                    os.fsync(handle)
+                finally:
+                    os.close(handle)
+            sync_folder(Path(root))
+
+
+def move_folder(source: Path, target: Path) -> None:
+    """Rename a folder within one file system, durable when this returns. Raises StorageFailed; FileExistsError stays."""
+    with failures_named(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            raise FileExistsError(errno.EEXIST, "exists already", str(target))
+        faultpoint("move_folder.before_rename")
+        source.rename(target)
+        faultpoint("move_folder.after_rename")
+        sync_folder(target.parent)
+        sync_folder(source.parent)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder: first out of sight under a trash name, so that nobody sees half of it."""
+    if not folder.exists():
+        return
+    trash = _sibling(folder)
+    with failures_named(folder):
+        folder.rename(trash)
+        sync_folder(trash.parent)
+        faultpoint("remove_folder.in_trash")
+        shutil.rmtree(trash, ignore_errors=True)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, durable when this returns; a missing one is fine."""
+    with failures_named(path):
+        path.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+
+def is_network(folder: Path) -> str | None:
+    """The type of a network file system that holds the folder (nfs, cifs, ...), or None.
+
+    flock and rename promise less there.
+    """
+    kinds = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "fuse.sshfs", "lustre", "afs"}
+    try:
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    best, found = "", None
+    target = str(folder.resolve())
+    for line in mounts:
+        parts = line.split(" ")
+        point = parts[1].replace("\\040", " ")
+        inside = target == point or target.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):
+            best, found = point, parts[2]
+    return found if found in kinds else None
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a store."""
+
+    pid: int
+    host: str
+    since: str
+    command: str
+
+    def __str__(self) -> str:
+        return f"`{self.command}` (pid {self.pid} on {self.host}, since {self.since})"
+
+
+def lock_holder(store: Path) -> Holder | None:
+    """Who holds the store's lock now, or None. Never waits, never blocks the holder."""
+    path = store / ".lock"
+    try:
+        with path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return _read_holder(file)
+    except OSError:
+        return None
+    return None
+
+
+def _read_holder(file: IO[bytes]) -> Holder:
+    try:
+        file.seek(0)
+        return Holder(**json.loads(file.read()))
+    except (ValueError, TypeError):
+        return Holder(0, "unknown", "unknown", "unknown")
+
+
+@contextlib.contextmanager
+def lock(store: Path, command: str, clock: Clock, wait: float = 0.0) -> Iterator[None]:
+    """Be the store's one writer until the block ends. The kernel frees the lock when its holder dies.
+
+    Raises Busy after `wait` seconds, naming the holder; StorageFailed where the store cannot be written.
+    """
+    make_folder(store)
+    path = store / ".lock"
+    with failures_named(path):
+        file = path.open("a+b")
+    with file:
+        until = clock.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if clock.monotonic() >= until:
+                    raise _busy(store, _read_holder(file)) from error
+                time.sleep(0.05)
+        holder = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": clock.utc().strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "command": command,
+        }
+        with failures_named(path):
+            file.seek(0)
+            file.truncate()
+            file.write(json.dumps(holder).encode())
+            file.flush()
+        faultpoint("lock.held")
+        yield
+
+
+def _busy(store: Path, holder: Holder) -> Busy:
+    what = f"the store {store} is in use by {holder}"
+    return Busy(what, [Problem(str(store / ".lock"), what, "wait for it to end, or give --wait SECONDS")])
+
+
+@contextlib.contextmanager
+def staging(store: Path, purpose: str) -> Iterator[Path]:
+    """A folder of one's own below store/staging, removed at the end and, if we are killed, by the next writer.
+
+    It is held by a flock on its `.owner` file, so that `sweep_staging` can tell the living from the dead.
+    """
+    folder = store / "staging" / f"{purpose}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    make_folder(folder)
+    owner = folder.with_name(folder.name + ".owner")
+    with failures_named(owner):
+        file = owner.open("xb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield folder
+    finally:
+        file.close()
+        shutil.rmtree(folder, ignore_errors=True)
+        owner.unlink(missing_ok=True)
+
+
+def sweep_staging(store: Path) -> list[Path]:
+    """Remove what dead owners left in store/staging; gives what was removed."""
+    removed: list[Path] = []
+    root = store / "staging"
+    if not root.is_dir():
+        return removed
+    for owner in sorted(root.glob("*.owner")):
+        try:
+            with owner.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                folder = owner.with_name(owner.name.removesuffix(".owner"))
+                shutil.rmtree(folder, ignore_errors=True)
+                owner.unlink(missing_ok=True)
+                removed.append(folder)
+        except OSError:
+            continue
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        if not folder.with_name(folder.name + ".owner").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            removed.append(folder)
+    return removed
