@@ -99,10 +99,10 @@ def create(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
 
     Raises StorageFailed.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temp = _sibling(path)
     try:
         with failures_named(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
             with temp.open("xb") as file:
                 yield file
                 file.flush()

@@ -1,0 +1,5 @@
+"""Texts become vectors, and none is paid for twice.
+
+Reading order: cache.py (vectors on disk), batching.py (requests within the provider's limits), plan.py (what would be
+sent, what it costs and why), run.py (sending exactly that), ledger.py (what was spent).
+"""

@@ -1,0 +1,365 @@
+"""Settings: ragline.toml < environment < flags, each value with its origin, every mistake in one message.
+
+pydantic checks at this border; inside, settings are frozen values. A path is relative to the file that names it, in a
+flag or a variable to the working directory. Keys of providers never stand here: `api_key_env` names the variable.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeGuard
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rag.errors import Problem, SettingsError
+
+PREFIX = "RAGLINE_"
+FILE_NAME = "ragline.toml"
+Positive = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """What every section is: frozen, and without room for a misspelt key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Corpus(Section):
+    """Where the documents are."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")] = "main"
+    paths: tuple[Path, ...] = ()
+    include: tuple[str, ...] = ("**/*",)
+    exclude: tuple[str, ...] = ()
+    encoding: str | None = None
+    id_column: str | None = None
+    text_column: str | None = None
+    title_column: str | None = None
+    max_failed_share: Share = 0.05
+
+
+class Chunking(Section):
+    """How documents are cut."""
+
+    strategy: Literal["structure", "tokens", "sentences", "code"] = "structure"
+    max_tokens: Annotated[int, Field(ge=16, le=100_000)] = 256
+    overlap_tokens: Annotated[int, Field(ge=0)] = 32
+    embed_heading_path: bool = True
+
+    @model_validator(mode="after")
+    def _overlap_is_the_smaller_part(self) -> Chunking:
+        if self.overlap_tokens * 2 > self.max_tokens:
+            raise ValueError(f"overlap_tokens = {self.overlap_tokens} is over half of max_tokens = {self.max_tokens}")
+        return self
+
+
+class Embedding(Section):
+    """Which model makes the vectors, how fast, and what it may cost."""
+
+    model: str = "local/wordllama"
+    base_url: str | None = None
+    api_key_env: str | None = None
+    tokenizer: str = "auto"
+    dimensions: Positive | None = None
+    requests_per_minute: Positive | None = None
+    tokens_per_minute: Positive | None = None
+    concurrency: Positive = 8
+    timeout_seconds: PositiveFloat = 60.0
+    max_usd: NotNegative | None = 5.0
+    max_tokens: Annotated[int, Field(ge=0)] | None = None
+
+
+class Index(Section):
+    """How vectors are searched, and when a version is published."""
+
+    kind: Literal["auto", "flat", "ivf_sq8", "hnsw"] = "auto"
+    max_removed_share: Share = 0.3
+    keep_versions: Positive = 5
+
+
+class Weights(Section):
+    """The two sides of the hybrid sum."""
+
+    lexical: NotNegative = 1.0
+    dense: NotNegative
+
+
+class Retrieval(Section):
+    """How a question finds passages. Query-time choices: they never make a new version."""
+
+    mode: Literal["hybrid", "dense", "lexical", "rrf"] = "hybrid"
+    k: Annotated[int, Field(ge=1, le=1000)] = 5
+    weights: Weights | None = None
+
+
+class Generation(Section):
+    """Who writes the answer."""
+
+    model: str = "local/extractive"
+    base_url: str | None = None
+    api_key_env: str | None = None
+    prompt: Path | None = None
+    max_tokens: Positive = 600
+    requests_per_minute: Positive | None = None
+    tokens_per_minute: Positive | None = None
+    concurrency: Positive = 8
+    timeout_seconds: PositiveFloat = 120.0
+
+
+class Judge(Section):
+    """Who scores answers."""
+
+    model: str | None = None
+    base_url: str | None = None
+    api_key_env: str | None = None
+    prompt: Path | None = None
+
+
+class Evaluation(Section):
+    """What is asked, and how it is scored."""
+
+    dataset: Path | None = None
+    measures: tuple[str, ...] = ()
+    arms: tuple[Literal["retrieved", "oracle", "closed_book"], ...] = ("retrieved",)
+    search_depth: Positive = 100
+    repeats: Positive = 1
+    seed: int = 0
+    max_error_share: Share = 0.02
+
+
+class PriceOverride(Section):
+    """US dollars for a million tokens."""
+
+    input: NotNegative
+    output: NotNegative = 0.0
+
+
+class Schedule(Section):
+    """When the scheduled re-index runs."""
+
+    cron: str = "15 3 * * *"
+    timezone: str = "UTC"
+
+
+class Settings(Section):
+    """All of it. `origins` says for each `section.key` where its value comes from."""
+
+    store: Path = Path("data/store")
+    corpus: Corpus = Corpus()
+    chunking: Chunking = Chunking()
+    embedding: Embedding = Embedding()
+    index: Index = Index()
+    retrieval: Retrieval = Retrieval()
+    generation: Generation = Generation()
+    judge: Judge = Judge()
+    evaluation: Evaluation = Evaluation()
+    prices: dict[str, PriceOverride] = {}
+    schedule: Schedule = Schedule()
+    origins: dict[str, str] = {}
+
+    def rows(self) -> Iterator[tuple[str, Any, str]]:
+        """Every value as (`section.key`, value, origin)."""
+        for name in type(self).model_fields:
+            if name == "origins":
+                continue
+            value = getattr(self, name)
+            if isinstance(value, Section):
+                for key in type(value).model_fields:
+                    place = f"{name}.{key}"
+                    yield place, getattr(value, key), self.origins.get(place, "default")
+            else:
+                yield name, value, self.origins.get(name, "default")
+
+
+_PATHS = {"store", "corpus.paths", "generation.prompt", "judge.prompt", "evaluation.dataset"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """One value as somebody gave it."""
+
+    place: tuple[str, ...]
+    value: Any
+    origin: str
+    base: Path
+
+
+def load(
+    configs: Sequence[Path] = (),
+    environ: Mapping[str, str] | None = None,
+    sets: Sequence[str] = (),
+    cwd: Path | None = None,
+) -> Settings:
+    """Settings from files (later wins), environment and `section.key=value` flags.
+
+    Without `configs`, the nearest ragline.toml from `cwd` upward is read. Raises SettingsError with every mistake.
+    """
+    cwd = cwd or Path.cwd()
+    problems: list[Problem] = []
+    given: list[_Given] = []
+    for path in configs or _nearest(cwd):
+        given += _from_file(path, problems)
+    given += _from_environment(environ or {}, cwd, problems)
+    given += _from_flags(sets, cwd, problems)
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for item in given:
+        place = ".".join(item.place)
+        if not _known(item, problems):
+            continue
+        value = _resolved(item.value, item.base) if place in _PATHS else item.value
+        if place == "embedding.tokenizer" and isinstance(value, str) and ("/" in value or value.endswith(".json")):
+            value = str(_resolved(value, item.base))
+        holder = merged
+        for part in item.place[:-1]:
+            holder = holder.setdefault(part, {})
+        holder[item.place[-1]] = value
+        origins[place] = item.origin
+    if "store" not in merged:
+        merged["store"] = cwd / "data/store"
+    try:
+        settings = Settings.model_validate({**merged, "origins": origins})
+    except ValidationError as error:
+        problems += [_problem(detail, origins) for detail in error.errors()]
+        settings = None
+    if problems or settings is None:
+        count = "one mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
+        raise SettingsError(f"the settings have {count}", problems)
+    return settings
+
+
+def _nearest(cwd: Path) -> list[Path]:
+    return next(([folder / FILE_NAME] for folder in [cwd, *cwd.parents] if (folder / FILE_NAME).is_file()), [])
+
+
+def _from_file(path: Path, problems: list[Problem]) -> list[_Given]:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        problems.append(Problem(str(path), "there is no such settings file", "check --config"))
+        return []
+    except OSError as error:
+        problems.append(Problem(str(path), f"cannot be read: {error.strerror}", "check the path and its permissions"))
+        return []
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        problems.append(Problem(str(path), f"is not valid TOML: {error}", "mend the line it names"))
+        return []
+    given: list[_Given] = []
+    base = path.resolve().parent
+    for name, value in content.items():
+        if isinstance(value, dict) and name != "prices":
+            given += [_Given((name, key), inner, str(path), base) for key, inner in value.items()]
+            if not value and name not in Settings.model_fields:
+                given.append(_Given((name, ""), None, str(path), base))
+        elif isinstance(value, dict):
+            given += [_Given((name, key), inner, str(path), base) for key, inner in value.items()]
+        else:
+            given.append(_Given((name,), value, str(path), base))
+    return given
+
+
+def _from_environment(environ: Mapping[str, str], cwd: Path, problems: list[Problem]) -> list[_Given]:
+    given: list[_Given] = []
+    for name, text in sorted(environ.items()):
+        if not name.startswith(PREFIX):
+            continue
+        place = tuple(part.lower() for part in name.removeprefix(PREFIX).split("__"))
+        if len(place) == 1 and place != ("store",):
+            continue
+        if len(place) > 2:
+            problems.append(Problem(name, "names no setting", f"write {PREFIX}SECTION__KEY"))
+            continue
+        given.append(_Given(place, _toml_value(text), f"environment {name}", cwd))
+    return given
+
+
+def _from_flags(sets: Sequence[str], cwd: Path, problems: list[Problem]) -> list[_Given]:
+    given: list[_Given] = []
+    for text in sets:
+        place, equals, value = text.partition("=")
+        parts = tuple(part.strip() for part in place.split(".", 1))
+        if not equals or not all(parts):
+            problems.append(
+                Problem(f"--set {text}", "is not section.key=value", "write for example --set retrieval.k=8")
+            )
+            continue
+        given.append(_Given(parts, _toml_value(value.strip()), f"--set {text}", cwd))
+    return given
+
+
+def _toml_value(text: str) -> Any:
+    """A TOML value; what is none is taken as a bare string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _resolved(value: Any, base: Path) -> Any:
+    if isinstance(value, str):
+        return base / Path(value).expanduser()
+    if isinstance(value, list):
+        return [_resolved(item, base) for item in value]
+    return value
+
+
+def _known(item: _Given, problems: list[Problem]) -> bool:
+    """Whether the setting exists; adds a problem that offers the nearest name where it does not."""
+    sections = {name: field.annotation for name, field in Settings.model_fields.items() if name != "origins"}
+    section, *rest = item.place
+    if section not in sections:
+        offer = _nearest_name(section, sections)
+        if rest and not offer:
+            holders = [name for name, kind in sections.items() if _is_section(kind) and rest[0] in kind.model_fields]
+            offer = f"; {rest[0]} is a setting of [{holders[0]}]" if holders else ""
+        problems.append(Problem(item.origin, f"unknown section [{section}]{offer}", "sections: " + ", ".join(sections)))
+        return False
+    kind = sections[section]
+    if _is_section(kind):
+        if len(item.place) == 1:
+            problems.append(
+                Problem(item.origin, f"{section} is a section, not a value", f"write [{section}] and its keys")
+            )
+            return False
+        if rest[0] not in kind.model_fields:
+            keys = list(kind.model_fields)
+            what = f"[{section}] has no setting {rest[0]}{_nearest_name(rest[0], keys)}"
+            problems.append(Problem(item.origin, what, f"settings of [{section}]: " + ", ".join(keys)))
+            return False
+    elif section == "store" and rest:
+        problems.append(Problem(item.origin, "store is a value, not a section", 'write store = "path"'))
+        return False
+    return True
+
+
+def _is_section(kind: Any) -> TypeGuard[type[Section]]:
+    return isinstance(kind, type) and issubclass(kind, Section)
+
+
+def _nearest_name(name: str, names: Any) -> str:
+    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _problem(detail: Any, origins: Mapping[str, str]) -> Problem:
+    parts = [str(part) for part in detail["loc"]]
+    place = ".".join(parts[:2])
+    origin = origins.get(place) or next(
+        (text for name, text in origins.items() if name.startswith(place + ".")), "default"
+    )
+    what = f"{'.'.join(parts)}: {detail['msg'].removeprefix('Value error, ')}"
+    value = detail.get("input")
+    if detail["type"] == "literal_error" and isinstance(value, str):
+        allowed = str(detail["ctx"]["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
+        what = f"{'.'.join(parts)} = {value!r} is not known{_nearest_name(value, allowed)}"
+        return Problem(origin, what, "one of: " + ", ".join(allowed))
+    if not isinstance(value, dict | Section):
+        what += f" (given: {value!r})"
+    return Problem(origin, what, "correct it there; `ragline settings` shows every value with its origin")

@@ -1,0 +1,45 @@
+"""What every test may count on: real data when it is there, no network beyond loopback, a fixed hypothesis profile."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("dev", max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+settings.register_profile("ci", settings.get_profile("dev"), max_examples=200)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+ROOT = Path(__file__).resolve().parent.parent
+NO_DATASETS = "the data sets are not here (set RAGLINE_DATASETS)"
+
+
+def datasets_folder() -> Path | None:
+    """The folder of public data sets, or None."""
+    folder = Path(os.environ.get("RAGLINE_DATASETS", ROOT.parent / "shared" / "datasets"))
+    return folder if folder.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def datasets() -> Path:
+    """The folder of public data sets; the test is skipped, and counted, without it."""
+    folder = datasets_folder()
+    if folder is None:
+        pytest.skip(NO_DATASETS)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def only_loopback(socket_enabled: None) -> None:
+    """Refuse every socket beyond this machine."""
+    import pytest_socket
+
+    pytest_socket.socket_allow_hosts(["127.0.0.1", "::1", "localhost"], allow_unix_socket=True)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests were skipped for want of the data sets."""
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if NO_DATASETS in str(report.longrepr)]
+    terminalreporter.write_line(f"skipped for want of the data sets: {len(skipped)}")
