@@ -1,0 +1,4 @@
+"""The floor that people and schedulers touch: cli.py (the `ragline` command), reindex.py, evaluate.py, serve.py (Prefect).
+
+cli.py parses and prints, commands.py calls the library, show.py draws for the terminal; none of them decides anything.
+"""

@@ -102,6 +102,11 @@ class CorpusFailed(RaglineError):
 class ProviderFailed(RaglineError):
     """A provider refused, failed too often, or answered with something that must not be stored."""
 
+    splittable: bool = False
+    """Refused for what one of its texts holds: halves of the request, sent alone, find which."""
+    positions: tuple[int, ...] = ()
+    """The texts that the provider named, where it did."""
+
 
 class StorageFailed(RaglineError):
     """The disk is full, read-only or failing. Published versions and the cache are intact."""

@@ -13,7 +13,20 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rag.types import Answer, Chunk, Completion, Document, EmbeddingIdentity, Excluded, Hit, Json, Message, Passage, RequestLimits, Role
+from rag.types import (
+    Answer,
+    Chunk,
+    Completion,
+    Document,
+    EmbeddingIdentity,
+    Excluded,
+    Hit,
+    Json,
+    Message,
+    Passage,
+    RequestLimits,
+    Role,
+)
 
 Floats = NDArray[np.float32]
 
@@ -78,7 +91,9 @@ class Chunker(Protocol):
 class VectorStore(Protocol):
     """**Protocol:** query vectors -> nearest rows."""
 
-    def search(self, queries: Floats, k: int, rows: NDArray[np.int64] | None = None) -> tuple[Floats, NDArray[np.int64]]:
+    def search(
+        self, queries: Floats, k: int, rows: NDArray[np.int64] | None = None
+    ) -> tuple[Floats, NDArray[np.int64]]:
         """Scores float32 [n, k] and rows int64 [n, k], best first, -1 where there are fewer.
 
         `rows` restricts the search to these rows before top k.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -170,16 +170,3 @@ def summed(
         for (cause, before, after), (texts, count) in totals.items()
     ]
     return tuple(sorted(causes, key=lambda cause: (-cause.tokens, cause.cause, cause.before or "", cause.after or "")))
-
-
-def changes(
-    before: Mapping[str, tuple[str, str]] | None, now: Mapping[str, tuple[str, str]], excluded: int
-) -> DocumentChanges:
-    """Compare documents, each as doc_id -> (source_sha256, digest of its metadata)."""
-    before = before or {}
-    content = {sha for sha, _ in now.values()}
-    removed = tuple(doc_id for doc_id in before if doc_id not in now)
-    changed = tuple(doc_id for doc_id, state in now.items() if doc_id in before and before[doc_id] != state)
-    added = tuple(doc_id for doc_id in now if doc_id not in before)
-    vanished = sum(before[doc_id][0] not in content for doc_id in removed)
-    return DocumentChanges(added, changed, removed, len(now) - len(added) - len(changed), excluded, vanished)

@@ -1,0 +1,255 @@
+"""The `ragline` command: parses, calls one function of `flows.commands`, prints, ends with a documented exit code.
+
+Nothing heavy is imported before the arguments are known to be right: `--help` and mistakes answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+SCHEMA_VERSION = 1
+EXIT_CODES = """exit codes:
+  0 done, or nothing to do          4 over budget                     10 a gate or threshold failed
+  1 failed                          5 damaged: see `verify`           11 a gate is inconclusive
+  2 usage, settings, corpus, key    6 built, but not published        20 changes wait (plan --detailed-exitcode)
+  3 busy: another run holds it                                        130, 143 stopped by a signal"""
+
+
+class Stopped(BaseException):
+    """SIGTERM arrived."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Offers the nearest name for a misspelt command or flag, and names the help."""
+
+    def error(self, message: str) -> NoReturn:
+        words = [word for action in self._actions for word in [*action.option_strings, *map(str, action.choices or [])]]
+        wrong = next((word for word in message.replace("'", " ").split() if word in sys.argv and word not in words), "")
+        near = difflib.get_close_matches(wrong, words, n=1) if wrong else []
+        if near:
+            message += f"; did you mean {near[0]}?"
+        if "--json" in sys.argv:
+            _print_json(_envelope("ragline", 2, {"error": _error_json("UsageError", message, [])}))
+        else:
+            sys.stderr.write(f"ragline: {message}\nsee `{self.prog} --help`\n")
+        raise SystemExit(2)
+
+
+def parser() -> Parser:
+    """Every command with its flags and an example."""
+    common = argparse.ArgumentParser(add_help=False)
+    group = common.add_argument_group("everywhere")
+    group.add_argument("--json", action="store_true", help="one JSON object on stdout, nothing else")
+    group.add_argument("--config", action="append", default=[], metavar="FILE", help="settings file; repeatable, later wins")
+    group.add_argument("--set", action="append", default=[], metavar="section.key=value", dest="sets", help="repeatable")
+    group.add_argument("--store", metavar="FOLDER", help="where versions and vectors lie")
+    group.add_argument("--index", metavar="NAME", help="which index of the store (default: corpus.name)")
+    group.add_argument("-v", "--verbose", action="store_true", help="tracebacks, and Prefect's own log")
+
+    top = Parser(
+        prog="ragline",
+        description="Re-index a corpus on a schedule without paying twice, and know whether the RAG got better.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="store_true", help="print the version and stop")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+
+    def add(name: str, text: str, example: str) -> Parser:
+        made: Parser = commands.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog=f"example:\n  {example}",
+            parents=[common],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        return made
+
+    def runner(made: Parser) -> None:
+        made.add_argument(
+            "--runner", choices=["auto", "prefect", "direct"], default="auto", help="who runs the stages (default: auto)"
+        )
+
+    def spending(made: Parser) -> None:
+        made.add_argument("--max-usd", type=float, metavar="USD", help="stop before this run costs more")
+        made.add_argument("--max-tokens", type=int, metavar="N", help="stop before this run sends more tokens")
+        made.add_argument("--rehash", action="store_true", help="read every file, whatever its stat says")
+
+    def waiting(made: Parser) -> None:
+        made.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait for another run to end")
+
+    plan = add("plan", "what would be embedded, what it costs and why; sends nothing", "ragline plan --detailed-exitcode")
+    plan.add_argument("--detailed-exitcode", action="store_true", help="20 when changes wait, 0 when none do")
+    spending(plan)
+
+    index = add("index", "read, chunk, embed, build, verify, publish", "ragline index --max-usd 2")
+    index.add_argument("--no-publish", action="store_true", help="stage the new version without making it live")
+    index.add_argument("--allow-removed", action="store_true", help="publish even if many documents vanished, this once")
+    index.add_argument("--create-store", action="store_true", help="a deployed run may begin a new, empty store")
+    spending(index)
+    waiting(index)
+    runner(index)
+
+    ask = add("ask", "answer a question with citations and passages", 'ragline ask "Who closes the pass?" --where lang=en')
+    ask.add_argument("question", metavar="QUESTION")
+    ask.add_argument("--stream", action="store_true", help="print the answer as it comes; with --json: JSON lines")
+    ask.add_argument("--where", action="append", default=[], metavar="key=value", help="only documents with this metadata")
+    ask.add_argument("--version", type=_version, dest="number", metavar="V", help="ask this version, not the live one")
+    ask.add_argument("-k", type=int, metavar="K", help="how many passages (default: retrieval.k)")
+
+    evaluate = add("eval", "ask a question set and print how well its passages are found", "ragline eval")
+    evaluate.add_argument("dataset", nargs="?", metavar="DATASET", help="default: evaluation.dataset")
+    evaluate.add_argument("--version", type=_version, dest="number", metavar="V", help="evaluate this version")
+    runner(evaluate)
+
+    status = add("status", "version, age, hold, last try, lock holder, spend", "ragline status --max-age 26h")
+    status.add_argument("--max-age", metavar="AGE", help="exit 10 when the live version is older: 90m, 26h, 7d")
+    add("versions", "the versions of an index", "ragline versions")
+    publish = add("publish", "make a staged or older version live, and lift the hold", "ragline publish 7")
+    publish.add_argument("number", nargs="?", type=_version, metavar="V", help="default: the newest")
+    rollback = add("rollback", "go back to an older version and hold it there", 'ragline rollback --reason "wrong prices"')
+    rollback.add_argument("number", nargs="?", type=_version, metavar="V", help="default: the one published before")
+    rollback.add_argument("--reason", default="", help="why; it stands in `status` and in the refusal of the next index")
+    verify = add("verify", "hold every file against its digest; trusts no memory", "ragline verify")
+    verify.add_argument("number", nargs="?", type=_version, metavar="V", help="default: all versions, CURRENT and the cache")
+    repair = add("repair", "make anew what is broken, and only that", "ragline repair")
+    gc = add("gc", "remove versions that nobody needs", "ragline gc --dry-run")
+    gc.add_argument("--keep", type=int, metavar="N", help="how many of the newest stay (default: index.keep_versions)")
+    gc.add_argument("--dry-run", action="store_true", help="say what would go")
+    cache = add("cache", "the vector cache: stats, compact, prune", "ragline cache prune --dry-run")
+    cache.add_argument("action", choices=["stats", "compact", "prune"])
+    cache.add_argument("--dry-run", action="store_true", help="say what would go, and what it would cost to buy back")
+    for made in (publish, rollback, repair, gc, cache):
+        waiting(made)
+    settings = add("settings", "each value with its origin", "ragline settings --check")
+    settings.add_argument("--check", action="store_true", help="test corpus, key, model, price, store and lock")
+    serve = add("serve", "schedule: re-index by cron, then evaluate", 'ragline serve --cron "15 3 * * *"')
+    serve.add_argument("--cron", metavar="CRON", help="default: schedule.cron")
+    return top
+
+
+def _version(text: str) -> int:
+    digits = text.removeprefix("v")
+    if not digits.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no version; write 7 or v000007")
+    return int(digits)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    arguments = _parsed(sys.argv[1:] if argv is None else list(argv))
+    if isinstance(arguments, int):
+        return arguments
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        return _stopped(arguments, 130, "interrupted")
+    except Stopped:
+        return _stopped(arguments, 143, "terminated")
+    except BrokenPipeError:
+        # the reader of our output has gone; what else we would print is of no use
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _parsed(argv: list[str]) -> argparse.Namespace | int:
+    made = parser()
+    arguments = made.parse_args(argv)
+    if arguments.version is True:
+        from importlib.metadata import version
+
+        print(f"ragline {version('ragline')}")
+        return 0
+    if not arguments.command:
+        made.print_help()
+        return 2
+    return arguments
+
+
+def _stop(*_: object) -> None:
+    raise Stopped
+
+
+def _stopped(arguments: argparse.Namespace, code: int, word: str) -> int:
+    what = f"{word}; what was answered and paid for is kept, and the same command continues"
+    if arguments.json:
+        _print_json(_envelope(arguments.command, code, {"error": _error_json("Stopped", what, [])}))
+    else:
+        sys.stderr.write(f"\nragline: {what}\n")
+    # threads of a request under way must not hold up the end
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from flows import commands
+    from rag.errors import RaglineError
+
+    try:
+        result = commands.COMMANDS[arguments.command](arguments)
+    except RaglineError as error:
+        _report(arguments, error)
+        return error.exit_code
+    except MemoryError:
+        _report(arguments, RaglineError.at("memory", "the machine has no memory left", "free some, then run it again"))
+        return 1
+    except Exception as error:
+        if arguments.verbose:
+            raise
+        what = f"{type(error).__name__}: {error}"
+        remedy = "this is a mistake of ragline: run it again with -v and report what it prints"
+        _report(arguments, RaglineError.at("ragline", what, remedy))
+        return 1
+    if arguments.json and result.content is not None:
+        _print_json(_envelope(arguments.command, result.exit_code, result.content))
+    return int(result.exit_code)
+
+
+def _report(arguments: argparse.Namespace, error: Any) -> None:
+    if arguments.verbose:
+        traceback.print_exception(error)
+    if arguments.json:
+        content = {"error": _error_json(type(error).__name__, error.message, error.problems)}
+        _print_json(_envelope(arguments.command, error.exit_code, content))
+        return
+    from flows.show import plain
+
+    sys.stderr.write(f"ragline: {plain(error.message)}\n")
+    for problem in error.problems:
+        what = "" if problem.what == error.message else f"{plain(problem.what)}\n    "
+        sys.stderr.write(f"  {plain(problem.where)}: {what}-> {plain(problem.remedy)}\n")
+
+
+def _error_json(kind: str, message: str, problems: Sequence[Any]) -> dict[str, Any]:
+    rows = [{"where": problem.where, "what": problem.what, "remedy": problem.remedy} for problem in problems]
+    return {"type": kind, "message": message, "problems": rows}
+
+
+def _envelope(command: str, exit_code: int, content: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "command": command,
+        "ok": exit_code in (0, 20),
+        "exit_code": exit_code,
+        **content,
+    }
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(content, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

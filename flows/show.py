@@ -1,0 +1,103 @@
+"""What people see: tables on stdout, a progress bar on stderr, and no byte of a document that drives the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+# C0 and C1 controls but tab and newline, and the characters that reorder or hide text
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u061c]")
+STAGES = {
+    "read": "reading and cutting",
+    "embed": "embedding",
+    "build": "building the index",
+    "lexical": "building the lexical index",
+    "verify": "trying the new version",
+}
+
+
+def plain(text: str) -> str:
+    """Text as it may be shown: control characters become U+FFFD."""
+    return _CONTROLS.sub("\ufffd", text)
+
+
+def say(text: str = "") -> None:
+    """A line on stdout."""
+    sys.stdout.write(plain(text) + "\n")
+
+
+def note(text: str) -> None:
+    """A line on stderr: what a person should know and a pipe should not read."""
+    sys.stderr.write(plain(text) + "\n")
+
+
+def table(rows: Sequence[Sequence[object]], header: Sequence[str], indent: str = "") -> None:
+    """Columns padded to their widest cell; numbers to the right. A missing value is shown as an en dash."""
+    cells = [["–" if cell is None else plain(str(cell)).replace("\n", " ") for cell in row] for row in rows]
+    right = [all(_is_number(row[column]) for row in cells) for column in range(len(header))] if cells else []
+    widths = [max(len(row[column]) for row in [list(header), *cells]) for column in range(len(header))]
+    for row in [list(header), *cells]:
+        padded = [
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right or [False] * len(header), strict=True)
+        ]
+        sys.stdout.write(indent + "  ".join(padded).rstrip() + "\n")
+
+
+def _is_number(cell: str) -> bool:
+    return bool(re.fullmatch(r"[-+$–]?[\d,.]*%?( [MGk]?B)?", cell))
+
+
+def usd(amount: float | None) -> str:
+    """Dollars with as many places as a small bill needs; unknown is said, never 0."""
+    if amount is None:
+        return "unknown"
+    return f"${amount:,.2f}" if amount >= 1 or amount == 0 else f"${amount:.6f}".rstrip("0")
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+        count /= 1000
+    raise AssertionError
+
+
+@contextlib.contextmanager
+def progress(*, quiet: bool = False) -> Iterator[Callable[[str, int, int | None], None]]:
+    """A bar on stderr where that is a terminal; elsewhere one line a stage."""
+    if quiet:
+        yield lambda *_: None
+        return
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, object] = {}
+
+        def update(stage: str, done: int, total: int | None) -> None:
+            if stage not in tasks:
+                for task in bar.tasks:
+                    bar.remove_task(task.id)
+                tasks[stage] = bar.add_task(STAGES.get(stage, stage), total=total)
+            bar.update(tasks[stage], completed=done, total=total)  # type: ignore[arg-type]
+
+        yield update
+
+
+def _lines() -> Callable[[str, int, int | None], None]:
+    seen: set[str] = set()
+
+    def update(stage: str, _done: int, total: int | None) -> None:
+        if stage not in seen:
+            seen.add(stage)
+            note(f"{STAGES.get(stage, stage)}{f' {total:,}' if total else ''} ...")
+
+    return update

@@ -1,0 +1,254 @@
+"""Where a text may be cut: sections between headings, fences, and inside a section the places of each level.
+
+All patterns are linear, and those that look at a whole document begin with a line end, which the engine finds fast.
+"""
+
+from __future__ import annotations
+
+import bisect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from zlib import crc32
+
+Span = tuple[int, int]
+Cuts = tuple[list[int], list[int]]
+"""Places in rising order, and the strength of each: a class, then a hash of what follows."""
+
+_CONTEXT = 40
+_MAX_TITLE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A leaf section: the text between two headings, its own heading line included."""
+
+    start: int
+    end: int
+    path: tuple[str, ...]
+    places: tuple[int, ...]
+    """Where the heading line of each element of the path begins; -1 for the document's context."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a document is made of: its leaf sections and the fences in them, both in order."""
+
+    sections: list[Section]
+    fences: list[Span]
+
+    def fence_over(self, place: int) -> Span | None:
+        """The fence that a place lies inside of, its first character excepted."""
+        at = bisect.bisect_left(self.fences, (place, -1)) - 1
+        return self.fences[at] if at >= 0 and place < self.fences[at][1] else None
+
+
+_EVENT = re.compile(
+    r"\n[ \t]*(?=[#`~=<-])(?:(?P<atx>#{1,6})(?:[ \t]+(?P<title>[^\n]*))?(?=\r?(?:\n|\Z))"
+    r"|(?P<fence>`{3,}|~{3,})(?P<info>[^\n]*)"
+    r"|(?P<under>=+|-+)[ \t]*(?=\r?(?:\n|\Z))"
+    r"|<(?:(?P<comment>!--)|(?P<raw>pre|script|style|textarea)\b))",
+    re.IGNORECASE,
+)
+_CLOSING = re.compile(r"(?:^|[ \t]+)#+[ \t]*$")
+_ATTRIBUTES = re.compile(r"[ \t]*\{[ \t]*[#.:][^{}]*\}[ \t]*$")
+_NOT_PARAGRAPH = re.compile(r"[ \t]*(?:\r?$|#{1,6}[ \t]|>|[-+*][ \t]|\d{1,9}[.)][ \t]|\||```|~~~|<|=+[ \t\r]*$|-+[ \t\r]*$)")
+
+
+def title_of(line: str) -> str:
+    """A heading's text without closing marks and attribute lists."""
+    return _ATTRIBUTES.sub("", _CLOSING.sub("", line.strip()[:_MAX_TITLE])).strip()
+
+
+def markdown(text: str, start: int, context: tuple[str, ...]) -> Layout:
+    """Leaf sections and fences per CommonMark: headings count outside fences, comments and raw HTML.
+
+    A heading with nothing beneath it joins the section that follows.
+    """
+    source = "\n" + text[start:]  # so that every line begins behind a line end
+    shift = start - 1
+    fences: list[Span] = []
+    headings: list[tuple[int, int, int, str]] = []  # start, end of its line, level, title
+    at = floor = 0
+    while event := _EVENT.search(source, at):
+        kind = event.lastgroup
+        line = event.start() + 1
+        indent = event.start(kind or 0) - line
+        at = event.end()
+        if kind in ("fence", "info"):
+            marks, info = event["fence"], event["info"]
+            if marks[0] == "`" and "`" in info:
+                continue
+            close = _fence_end(source, at, marks, source[line : line + indent] if indent > 3 else None)
+            if close is None:
+                continue
+            fences.append((line + indent + shift, close + shift))
+            at = floor = close
+        elif indent > 3:
+            continue
+        elif kind in ("comment", "raw"):
+            end = source.find("-->" if kind == "comment" else f"</{event['raw'].lower()}", at)
+            if end < 0 and kind == "raw":
+                end = source.lower().find(f"</{event['raw'].lower()}", at)
+            at = floor = end if end >= 0 else len(source)
+        elif kind in ("atx", "title"):
+            headings.append((line + shift, at + shift, len(event["atx"]), title_of(event["title"] or "")))
+            floor = at
+        else:
+            top = _paragraph_start(source, event.start(), floor)
+            if top is not None:
+                level = 1 if event["under"][0] == "=" else 2
+                title = " ".join(source[top : event.start()].split())
+                headings.append((top + shift, at + shift, level, title_of(title)))
+                floor = at
+    return Layout(_sections(text, start, context, headings), fences)
+
+
+def plain(text: str, start: int, context: tuple[str, ...]) -> Layout:
+    """One section: a text without headings."""
+    return Layout([Section(start, len(text), context, (-1,) * len(context))], [])
+
+
+def _fence_end(source: str, at: int, marks: str, indent: str | None) -> int | None:
+    """The end of the line that closes a fence, or of the text. An indented fence counts only when it is closed."""
+    bound = r" {0,3}" if indent is None else re.escape(indent)
+    close = re.compile(rf"\n{bound}{re.escape(marks[0])}{{{min(len(marks), 1000)},}}[ \t]*(?=\r?(?:\n|\Z))").search(source, at)
+    if close:
+        return close.end()
+    return len(source) if indent is None else None
+
+
+def _paragraph_start(source: str, end: int, floor: int) -> int | None:
+    """The first line of the paragraph that ends before a line of = or -, or None when there is none."""
+    top = None
+    while end > floor:
+        line = source.rfind("\n", floor, end) + 1
+        if line == 0 and floor > 0 or _NOT_PARAGRAPH.match(source[line : min(end, line + 80)]):
+            break
+        top = line
+        end = line - 1
+    return top
+
+
+def _sections(text: str, start: int, context: tuple[str, ...], headings: list[tuple[int, int, int, str]]) -> list[Section]:
+    sections: list[Section] = []
+    stack: list[tuple[int, str, int]] = []
+    outer = (-1,) * len(context)
+    path, places = context, outer
+    begin = body = start
+    for place, end, level, title in headings:
+        if text[body:place].strip():
+            sections.append(Section(begin, place, path, places))
+            begin = place
+        while stack and stack[-1][0] >= level:
+            stack.pop()
+        stack.append((level, title, place))
+        path = context + tuple(name for _, name, _ in stack if name)
+        places = outer + tuple(at for _, name, at in stack if name)
+        body = end
+    return [*sections, Section(begin, len(text), path, places)]
+
+
+_BLANK = re.compile(r"\n[ \t\r]*\n\s*")
+_LISTED = re.compile(r"\n(?=[-*+][ \t]|\d{1,9}[.)][ \t])")
+_LINE = re.compile(r"\n\s*")
+_SENTENCE = re.compile(
+    r"(?P<stop>[.!?\u2026][\"'\u201d\u2019)\]*_`]*)\s+(?=[^\sa-z])"
+    r"|[\u3002\uff01\uff1f\uff0e][\"'\u201d\u2019\u300d\u300f\uff09)]*\s*"
+)
+_WORD = re.compile(r"\s+|[\u3001\uff0c\uff1b\uff1a]\s*")
+_ABBREVIATION = re.compile(
+    r"(?:\b(?:e\.g|i\.e|cf|vs|etc|ca|al|approx|resp|dr|mr|mrs|ms|prof|st|no|nr|vol|pp?|fig|figs|eq|eqs|sec|ch|inc|ltd|co"
+    r"|corp|jr|sr|dept|est|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec|z\.b|d\.h|bzw|usw)|(?:^|[\s(])[A-Za-z]"
+    r"|(?:^|\n)[ \t]*\d{1,9})\.$",
+    re.IGNORECASE,
+)
+
+
+def strength(text: str, place: int, rank: int) -> int:
+    """A class, then a hash of the little that follows: an edit further on does not change it."""
+    return rank << 32 | crc32(text[place : place + _CONTEXT].encode())
+
+
+def blocks(text: str, start: int, end: int, layout: Layout) -> Cuts:
+    """Starts of blocks behind empty lines, none inside a fence and none right behind a heading line.
+
+    Unindented blocks rank before list items and what follows a colon, indented ones last.
+    """
+    places: list[int] = []
+    strengths: list[int] = []
+    fences = layout.fences
+    at = bisect.bisect_left(fences, (start, -1))
+    at -= at > 0 and fences[at - 1][1] > start
+    for match in _BLANK.finditer(text, start, end):
+        gap, place = match.span()
+        if place >= end:
+            break
+        while at < len(fences) and fences[at][1] <= gap:
+            at += 1
+        if at < len(fences) and fences[at][0] < place:
+            continue
+        if text[place - 1] in " \t":
+            rank = 1
+        elif text[gap - 1] == ":" or (text[place] in "-*+" and text[place + 1 : place + 2] == " "):
+            rank = 2
+        else:
+            rank = 3
+        places.append(place)
+        strengths.append(rank << 32 | crc32(text[place : place + _CONTEXT].encode()))
+    return places, strengths
+
+
+def items(text: str, start: int, end: int, layout: Layout) -> Cuts:
+    """Top-level list items; in a fence or a table its lines, those behind an empty line and unindented first."""
+    fence = layout.fence_over(start + 1)
+    if fence is not None or text.startswith("|", start):
+        return _lines(text, start, end)
+    return _cuts(text, start, end, _LISTED)
+
+
+def _lines(text: str, start: int, end: int) -> Cuts:
+    places: list[int] = []
+    strengths: list[int] = []
+    for match in _LINE.finditer(text, start, end):
+        place = match.end()
+        if place < end:
+            white = match.group()
+            rank = 2 * (white.count("\n") > 1) + (white[-1] == "\n")
+            places.append(place)
+            strengths.append(strength(text, place, rank))
+    return places, strengths
+
+
+def sentences(text: str, start: int, end: int, layout: Layout) -> Cuts:
+    """Starts of sentences; a stop after an abbreviation, an initial or a list number ends none."""
+    places: list[int] = []
+    strengths: list[int] = []
+    for match in _SENTENCE.finditer(text, start, end):
+        place = match.end()
+        stop = match.end("stop") if match["stop"] else 0
+        if place >= end or (stop and _ABBREVIATION.search(text[max(start, match.start() - 8) : match.start() + 1])):
+            continue
+        places.append(place)
+        strengths.append(strength(text, place, 0))
+    return places, strengths
+
+
+def lines(text: str, start: int, end: int, layout: Layout) -> Cuts:
+    """Starts of lines."""
+    return _cuts(text, start, end, _LINE)
+
+
+def words(text: str, start: int, end: int, layout: Layout) -> Cuts:
+    """Starts of words, and what follows a comma in Chinese or Japanese."""
+    return _cuts(text, start, end, _WORD)
+
+
+def _cuts(text: str, start: int, end: int, pattern: re.Pattern[str]) -> Cuts:
+    places = [match.end() for match in pattern.finditer(text, start, end) if match.end() < end]
+    return places, [crc32(text[place : place + _CONTEXT].encode()) for place in places]
+
+
+Level = Callable[[str, int, int, Layout], Cuts]
+STRUCTURE: tuple[Level, ...] = (blocks, items, sentences, lines, words)
+SENTENCES: tuple[Level, ...] = (sentences, lines, words)

@@ -1,0 +1,48 @@
+"""`structure`: sections, then blocks, items, sentences, words. What the tool uses unless told otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from rag.chunking import blocks
+from rag.chunking.split import Limits, Prefixes, Splitter
+from rag.chunking.tokens import Tokenizer
+from rag.types import Chunk, Document, Excluded, Json
+
+VERSION = 1
+
+
+class Structure:
+    """Cuts at structure: a chunk never leaves its leaf section, and a fence or table is cut only when it must be."""
+
+    name = "structure"
+    levels = blocks.STRUCTURE
+
+    def __init__(
+        self, tokenizer: Tokenizer, *, max_tokens: int, overlap_tokens: int, embed_heading_path: bool = True
+    ) -> None:
+        """Raises SettingsError when the limits are too small or contradict each other."""
+        self.limits = Limits(max_tokens, overlap_tokens, embed_heading_path)
+        self.tokenizer = tokenizer
+        self.prefixes = Prefixes(tokenizer, self.limits)
+        self.identity: Mapping[str, Json] = {
+            "strategy": self.name,
+            "version": VERSION,
+            "max_tokens": max_tokens,
+            "overlap_tokens": overlap_tokens,
+            "embed_heading_path": embed_heading_path,
+        }
+
+    def chunk(self, document: Document) -> Iterator[Chunk | Excluded]:
+        """The chunks of a document in order."""
+        text, start = document.text, document.body_start
+        if not text[start:].strip():
+            return
+        encoded = self.tokenizer.encode(text, start)
+        splitter = Splitter(document, encoded, self.layout(document), self.limits, self.prefixes)
+        yield from splitter.chunks(self.levels)
+
+    def layout(self, document: Document) -> blocks.Layout:
+        """The leaf sections of a document: by headings in Markdown, one in anything else."""
+        read = blocks.markdown if document.media_type == "text/markdown" else blocks.plain
+        return read(document.text, document.body_start, document.context)

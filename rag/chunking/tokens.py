@@ -1,0 +1,230 @@
+"""Exact token counts and offsets at the price of one encoding.
+
+A document is encoded once. A span of it, encoded alone, differs from the window of that encoding at its edges only:
+between two *guaranteed boundaries*, places that no token can straddle whatever stands around them, the tokens are the
+same. So only the few characters from an edge to the next boundary are encoded again, and those are mostly words seen
+before. The rule is a regular expression a kind of tokenizer; a tokenizer without a proven rule encodes each span alone.
+"""
+
+from __future__ import annotations
+
+import bisect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rag.errors import SettingsError
+from rag.types import Json
+
+Starts = NDArray[np.int32]
+
+SEGMENT = 100_000
+"""Characters given to a tokenizer at once. Longer texts go in segments cut at guaranteed boundaries."""
+_NEAR = 64
+_FAR = 1024
+_REMEMBERED = 1 << 17
+
+
+class Tokenizer:
+    """A vocabulary with its rule for guaranteed boundaries.
+
+    Parameters
+    ----------
+    identity
+        Name and sha256 of the vocabulary.
+    whole
+        Tokens of a text encoded alone, with all that the model adds.
+    inner
+        Tokens of a piece from the middle of a text, with nothing added.
+    starts
+        The code point at which each token of a piece begins, with nothing added.
+    rule
+        The proven rule, or None: then each span is encoded alone.
+    specials
+        How many tokens the model adds around a text.
+    """
+
+    exact = True
+
+    def __init__(
+        self,
+        identity: Mapping[str, Json],
+        whole: Callable[[str], int],
+        inner: Callable[[str], int],
+        starts: Callable[[str], Starts],
+        rule: Rule | None = None,
+        specials: int = 0,
+    ) -> None:
+        self.identity = identity
+        self.rule = rule
+        self.specials = specials
+        self._whole = whole
+        self._inner = inner
+        self._starts = starts
+        self._seen: dict[str, int] = {}
+
+    def count(self, text: str) -> int:
+        """Tokens of the text encoded alone, special tokens included.
+
+        Above 200,000 characters it is counted in segments: where no boundary is near, as in one run of a million
+        letters, the sum may be off by a token a segment.
+        """
+        if len(text) <= 2 * SEGMENT:
+            return self._whole(text)
+        (start, end, _), *rest = self._segments(text, 0)
+        return self._whole(text[start:end]) + sum(self._inner(text[start:end]) for start, end, _ in rest)
+
+    def encode(self, text: str, origin: int = 0) -> Encoded:
+        """One encoding of `text[origin:]`, to count its spans and to measure between places."""
+        starts: list[Starts] = []
+        hard: list[int] = []
+        for a, b, proven in self._segments(text, origin):
+            starts.append(self._starts(text[a:b]) + np.int32(a))
+            if not proven:
+                hard.append(b)
+        return Encoded(self, text, origin, np.concatenate(starts) if len(starts) > 1 else starts[0], hard)
+
+    def piece(self, text: str) -> int:
+        """Tokens of a piece between two guaranteed boundaries."""
+        tokens = self._seen.get(text)
+        if tokens is None:
+            tokens = self._inner(text)
+            if len(text) <= _FAR:
+                if len(self._seen) >= _REMEMBERED:
+                    self._seen.clear()
+                self._seen[text] = tokens
+        return tokens
+
+    def _segments(self, text: str, origin: int) -> Iterator[tuple[int, int, bool]]:
+        """Spans of at most twice SEGMENT, and whether each ends at a guaranteed boundary or at the end."""
+        end = len(text)
+        while end - origin > 2 * SEGMENT:
+            found = self.rule.edge.search(text, origin + SEGMENT, origin + 2 * SEGMENT) if self.rule else None
+            cut = found.end() if found else origin + SEGMENT
+            yield origin, cut, found is not None
+            origin = cut
+        yield origin, end, True
+
+
+class Rule:
+    """Where no token can straddle.
+
+    Parameters
+    ----------
+    edge
+        Matches up to a guaranteed boundary: `match.end()` is one.
+    clean
+        Matches at a place where a text may begin as if nothing stood before it.
+    closed
+        Matches at a place where a text may end as if nothing stood behind it.
+    lead
+        What the tokenizer itself puts before a text: a space (the mark of SentencePiece), or nothing.
+    sticky
+        A character that may join a line end before it, so that a prefix and it are counted together.
+    unsafe
+        Matches what breaks the rule: a document that holds it is counted span by span.
+    """
+
+    def __init__(self, edge: str, clean: str, closed: str, lead: str = "", sticky: str = "", unsafe: str = "") -> None:
+        self.edge = re.compile(edge)
+        self.last = re.compile(f"(?s:.*)(?:{edge})")
+        self.clean = re.compile(clean)
+        self.closed = re.compile(closed)
+        self.lead = lead
+        self.sticky = sticky
+        self.unsafe = re.compile(unsafe) if unsafe else None
+
+
+class Encoded:
+    """One encoding of a document: counts its spans exactly, measures between places nearly."""
+
+    def __init__(self, tokenizer: Tokenizer, text: str, origin: int, starts: Starts, hard: list[int]) -> None:
+        self.tokenizer = tokenizer
+        self.text = text
+        self.origin = origin
+        self.starts = starts
+        self._view = memoryview(starts)
+        self._hard = hard
+        rule = tokenizer.rule
+        self._rule = None if rule is None or (rule.unsafe and rule.unsafe.search(text)) else rule
+
+    def before(self, place: int) -> int:
+        """Tokens that begin before a place."""
+        return bisect.bisect_left(self._view, place)
+
+    def before_each(self, places: list[int]) -> list[int]:
+        """Tokens that begin before each place."""
+        if len(places) < 8:  # below this numpy's overhead is the larger
+            return [bisect.bisect_left(self._view, place) for place in places]
+        counts: list[int] = np.searchsorted(self.starts, np.array(places, np.int32)).tolist()
+        return counts
+
+    def place(self, token: int) -> int:
+        """Where a token begins; beyond the last token, the end of the text."""
+        return self._view[token] if token < len(self._view) else len(self.text)
+
+    def count(self, prefix: str, start: int, end: int) -> int:
+        """Tokens of `prefix + text[start:end]` encoded alone, exactly as `Tokenizer.count` gives them.
+
+        The prefix is empty or ends with an empty line; the span begins and ends with no white space.
+        """
+        tokenizer, rule, text = self.tokenizer, self._rule, self.text
+        if rule is None:
+            return tokenizer.count(prefix + text[start:end])
+        first = start
+        if (rule.lead and not prefix) or not (start == self.origin or rule.clean.match(text, start)):
+            found = rule.edge.search(text, start, min(end, start + _NEAR)) or rule.edge.search(
+                text, start, min(end, start + _FAR)
+            )
+            if found is None:
+                return tokenizer.count(prefix + text[start:end])
+            first = found.end()
+        last = end
+        if not rule.closed.match(text, end):
+            found = rule.last.match(text, max(first, end - _NEAR), end) or rule.last.match(
+                text, max(first, end - _FAR), end
+            )
+            if found is None or found.end() <= first:
+                return tokenizer.count(prefix + text[start:end])
+            last = found.end()
+        if self._hard and bisect.bisect_left(self._hard, first) < bisect.bisect_right(self._hard, last):
+            return tokenizer.count(prefix + text[start:end])
+        tokens = tokenizer.specials + self.before(last) - self.before(first)
+        if not prefix:
+            tokens += tokenizer.piece(rule.lead + text[start:first]) if first > start else 0
+        elif text[start] in rule.sticky:
+            tokens += tokenizer.piece(rule.lead + prefix + text[start:first])
+        else:
+            tokens += tokenizer.piece(rule.lead + prefix)
+            tokens += tokenizer.piece(text[start:first]) if first > start else 0
+        return tokens + (tokenizer.piece(text[last:end]) if last < end else 0)
+
+
+def load_tokenizer(name: str, model: str = "") -> Tokenizer:
+    """The tokenizer of a name, or with `auto` that of a model.
+
+    Parameters
+    ----------
+    name
+        `auto`, `cl100k_base`, `o200k_base`, `wordllama`, `minilm`, `bytes` or the path of a `tokenizer.json`.
+    model
+        `provider/model`; read with `auto` only. A model that is not known is counted in UTF-8 bytes, an upper bound.
+
+    Raises SettingsError when there is no such tokenizer or its vocabulary is not what it should be.
+    """
+    from rag.chunking import vocabularies
+
+    if name == "auto":
+        name = vocabularies.of_model(model)
+    if name in vocabularies.LOADERS:
+        return vocabularies.LOADERS[name]()
+    if name.endswith(".json"):
+        return vocabularies.from_file(Path(name))
+    raise SettingsError.at(
+        "[embedding] tokenizer",
+        f"there is no tokenizer {name!r}",
+        f"one of auto, {', '.join(vocabularies.LOADERS)} or the path of a tokenizer.json",
+    )

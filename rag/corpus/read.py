@@ -1,0 +1,230 @@
+"""The ordered stream: every document of a snapshot in the order of its doc_id, and a row for what cannot be one."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import heapq
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
+from typing import BinaryIO
+
+from rag.corpus.page import Page, Unreadable
+from rag.corpus.readers import Packing, Reader, reader_of, stem_of
+from rag.corpus.records import RecordMaker
+from rag.corpus.snapshot import Snapshot
+from rag.corpus.sources import PAGE_LIMIT, Root, open_source, roots_of, source_name, stat_row
+from rag.corpus.spec import CorpusSpec
+from rag.corpus.spool import Spool
+from rag.corpus.unpack import BOMB_FREE, BOMB_RATIO, unpacked, unpacked_whole
+from rag.corpus.worker import Worker
+from rag.errors import CorpusFailed, Problem, RaglineError
+from rag.types import Document, Excluded, Json
+
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_PAIRS = 20
+_Key = tuple[str, bool, int]
+"""doc_id, whether it is a record, and its row in the snapshot or its number in the spool."""
+
+
+def read(snapshot: Snapshot, spec: CorpusSpec, temp: Path | None = None) -> Reading:
+    """The documents of a snapshot, to be iterated once.
+
+    Parameters
+    ----------
+    snapshot
+        What to read, taken with the same spec.
+    temp
+        Where the nameless file lies that holds the records until all their ids are known (about as large as the text of
+        all record files); None takes the system's folder for temporary files.
+    """
+    return Reading(snapshot, spec, temp)
+
+
+def reading_identity(snapshot: Snapshot, spec: CorpusSpec) -> dict[str, Json]:
+    """What makes the documents of two equal snapshots equal: the settings, and each reader in use with its version."""
+    suffixes = {path.rpartition("/")[2].partition(".")[2].lower() for path in snapshot.paths}
+    readers = {known[0].identity for suffix in suffixes if (known := reader_of(f"x.{suffix}"))}
+    return {**spec.identity(), "readers": sorted(readers)}
+
+
+@dataclass(slots=True)
+class Reading:
+    """Documents in the order of the UTF-8 bytes of doc_id, Excluded rows anywhere between them.
+
+    Iterating raises CorpusFailed for equal doc_ids (all pairs up to 20), StorageFailed when records find no space.
+    """
+
+    snapshot: Snapshot
+    spec: CorpusSpec
+    temp: Path | None = None
+    stale: bool = False
+    """True, once iterated, if a file was not as the snapshot has it: what was read is right, the snapshot is old."""
+
+    def __iter__(self) -> Iterator[Document | Excluded]:
+        yield from self.snapshot.excluded
+        roots = roots_of(self.spec)
+        with Spool(self.temp) as spool, Worker() as worker:
+            files = _Files(self, roots, worker)
+            for row in files.rows(records=True):
+                yield from files.records(row, spool)
+            self._refuse_twins(files, spool)
+            for _, is_record, number in _merged(files, spool):
+                yield spool.document(number) if is_record else files.page(number)
+
+    def _refuse_twins(self, files: _Files, spool: Spool) -> None:
+        """Equal ids are rare, so only their files are read ahead: an empty twin is no document and does no harm."""
+        problems: list[Problem] = []
+        before: list[_Key] = []
+        for key in _merged(files, spool):
+            if before and before[-1][0] == key[0]:
+                before.append(key)
+                continue
+            problems += _twins(before, files, spool)
+            before = [key]
+        problems += _twins(before, files, spool)
+        if problems:
+            what = f"{len(problems):,} pairs of documents have the same id; the first: {problems[0].what}"
+            raise CorpusFailed(what, problems[:_PAIRS])
+
+
+def _twins(keys: list[_Key], files: _Files, spool: Spool) -> list[Problem]:
+    if len(keys) < 2:
+        return []
+    found = [spool.document(number) if is_record else files.page(number) for _, is_record, number in keys]
+    sources = [document.source for document in found if isinstance(document, Document)]
+    remedy = "rename one, leave one out with [corpus] exclude, or give the records ids with [corpus] id_column"
+    return [
+        Problem(source, f"{sources[0]} and {source} both have the doc_id {keys[0][0]!r}", remedy)
+        for source in sources[1:]
+    ]
+
+
+def _merged(files: _Files, spool: Spool) -> Iterator[_Key]:
+    """All doc_ids in order. Python orders strings by code point, which is the order of their UTF-8 bytes."""
+    pages: Iterator[_Key] = ((files.paths[row], False, row) for row in files.rows(records=False))
+    records: Iterator[_Key] = ((spool.ids[number], True, number) for number in spool.order())
+    return heapq.merge(pages, records, key=itemgetter(0))
+
+
+class _Files:
+    """Reads single files of the snapshot, and notices when one is not as the snapshot has it."""
+
+    def __init__(self, reading: Reading, roots: tuple[Root, ...], worker: Worker) -> None:
+        self.paths = reading.snapshot.paths
+        self._reading = reading
+        self._snapshot = reading.snapshot
+        self._spec = reading.spec
+        self._roots = roots
+        self._worker = worker
+
+    def rows(self, *, records: bool) -> Iterator[int]:
+        """Rows of the snapshot that are files of many records, or that are one document, in order of their paths."""
+        return (row for row, path in enumerate(self.paths) if (_reader(path)[0].rows is not None) == records)
+
+    def page(self, row: int) -> Document | Excluded:
+        """The one document of a file."""
+        path, root = self.paths[row], self._root(row)
+        source = source_name(root, path)
+        reader, packing = _reader(path)
+        try:
+            data = self._bytes(row)
+            digest = hashlib.sha256(data)
+            if digest.digest() != self._snapshot.sha256[row].tobytes():
+                self._reading.stale = True
+            _refuse_pointer(data[:64])
+            page = self._page(reader, unpacked_whole(data, packing, PAGE_LIMIT) if packing else data)
+            if not page.text[page.body_start :].strip():
+                raise Unreadable(
+                    "empty", "nothing but white space" + (" behind the front matter" * bool(page.body_start))
+                )
+        except Exception as error:  # noqa: BLE001 - one bad file never ends the run
+            return self._verdict(error, source)
+        return Document(
+            doc_id=path,
+            text=page.text,
+            title=page.title or stem_of(path),
+            source=source,
+            source_sha256=digest.hexdigest(),
+            media_type=reader.media_type,
+            reader=reader.identity,
+            metadata=page.metadata,
+            body_start=page.body_start,
+        )
+
+    def records(self, row: int, spool: Spool) -> Iterator[Excluded]:
+        """Put the documents of a record file into the spool and give its other rows."""
+        path, root = self.paths[row], self._root(row)
+        source = source_name(root, path)
+        reader, packing = _reader(path)
+        assert reader.rows is not None
+        before = len(spool.ids)
+        silent = True
+        try:
+            with self._stream(row, packing) as file:
+                maker = RecordMaker(path, source, reader.identity, self._spec)
+                for item in maker.documents(reader.rows(file, self._spec)):
+                    if isinstance(item, Excluded):
+                        silent = False
+                        yield item
+                    else:
+                        spool.append(item)
+        except RaglineError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one bad file never ends the run
+            yield self._verdict(error, source)
+            return
+        if silent and len(spool.ids) == before:
+            yield Excluded(source, "read", "empty", "not one record in the file")
+
+    def _root(self, row: int) -> Root:
+        return self._roots[self._snapshot.root_of[row]]
+
+    def _page(self, reader: Reader, data: bytes) -> Page:
+        assert reader.page is not None
+        if reader.guarded is not None and len(data) >= reader.guarded:
+            return self._worker.page(reader, data, self._spec)
+        return reader.page(data, self._spec)
+
+    def _bytes(self, row: int) -> bytes:
+        handle, status = open_source(self._root(row), self.paths[row], int(self._snapshot.stats[row, 3]))
+        with open(handle, "rb", buffering=0) as file:
+            data = file.read(min(status.st_size, PAGE_LIMIT) + 1)
+            if len(data) > status.st_size:
+                data += file.read(PAGE_LIMIT - len(data) + 1)
+        if len(data) > PAGE_LIMIT:
+            raise Unreadable("too large", f"more than {PAGE_LIMIT:,} bytes, the limit for one document")
+        return data
+
+    @contextlib.contextmanager
+    def _stream(self, row: int, packing: Packing | None) -> Iterator[BinaryIO]:
+        """A record file as a stream. It may be longer than memory, so that its stat stands for its bytes."""
+        expected = tuple(self._snapshot.stats[row].tolist())
+        handle, status = open_source(self._root(row), self.paths[row], expected[3])
+        with open(handle, "rb", buffering=1 << 18) as file:
+            _refuse_pointer(file.peek(64)[:64])
+            yield unpacked(file, packing, BOMB_RATIO * status.st_size + BOMB_FREE) if packing else file
+            if not stat_row(status) == stat_row(os.fstat(handle)) == expected:
+                self._reading.stale = True
+
+    def _verdict(self, error: Exception, source: str) -> Excluded:
+        if isinstance(error, Unreadable):
+            return error.row(source)
+        if isinstance(error, OSError) and error.strerror:
+            self._reading.stale = True
+            return Excluded(source, "read", "unreadable", error.strerror)
+        return Excluded(source, "read", "failed", f"{type(error).__name__}: {error}"[:500])
+
+
+def _reader(path: str) -> tuple[Reader, Packing | None]:
+    known = reader_of(path.rpartition("/")[2])
+    assert known is not None
+    return known
+
+
+def _refuse_pointer(head: bytes) -> None:
+    if head.startswith(_POINTER):
+        raise Unreadable("pointer", "a Git LFS pointer, not the file itself; run `git lfs pull`")

@@ -1,0 +1,1 @@
+"""A question and passages -> a grounded, cited answer. Read: prompt, answer, citations, sentences, words, extractive."""

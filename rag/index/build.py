@@ -1,0 +1,325 @@
+"""Vectors -> index.faiss: unit length, inner product, block by block, the same bytes every time on one machine."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rag.errors import Problem, RaglineError
+from rag.index.kinds import INDEX_KINDS, SEED, choose
+from rag.ports import Floats
+from rag.storage import create, faultpoint
+from rag.types import Json
+
+if TYPE_CHECKING:
+    import faiss
+
+Blocks = Callable[[], Iterator[Floats]]
+"""Gives the raw vectors in row order, from the first row on, each time it is called: float32 [any, d]."""
+
+ADD_ROWS = 8_192
+NEIGHBOURS = 10
+SELF_TESTS = 3
+
+
+def build(blocks: Blocks, rows: int, dimensions: int, kind: str, path: Path) -> dict[str, Json]:
+    """Write the index of all vectors durably to `path`.
+
+    A flat index is streamed: one block is in memory. The others hold the FAISS index, one block and a seeded sample
+    for training and tuning.
+
+    Returns what the manifest says about the index: kind, parameters, tuned, recall, self_test.
+    Raises RaglineError for a row that is zero or not finite (it is named), for a count other than `rows`, and when an
+    approximate index misses the recall wanted; SettingsError for an unknown kind; StorageFailed.
+    """
+    kind = choose(kind, rows, dimensions)
+    entry = INDEX_KINDS[kind]
+    parameters = entry.parameters(rows, dimensions)
+    if rows == 0:
+        raise _refused("the index", "there is no chunk to index", "look into `excluded` for the reasons")
+
+    def units() -> Iterator[Floats]:
+        return _units(blocks(), rows, dimensions)
+
+    tuned: dict[str, Json] = {}
+    recall: dict[str, Json] | None = None
+    with create(path) as file:
+        if kind == "flat":
+            _stream_flat(units(), rows, dimensions, file)
+        else:
+            index = _index(kind, parameters, units, rows, dimensions)
+            faultpoint("build.added")
+            setting, recall = tune(index, kind, parameters, units, rows)
+            assert entry.knob is not None
+            tuned[entry.knob] = setting
+            _write(index, file)
+            del index
+        faultpoint("build.written")
+    return {
+        "kind": kind,
+        "parameters": parameters,
+        "tuned": tuned,
+        "recall": recall,
+        "self_test": self_test(path, dimensions),
+    }
+
+
+def _refused(where: str, what: str, remedy: str) -> RaglineError:
+    return RaglineError(what, [Problem(where, what, remedy)])
+
+
+def _units(blocks: Iterator[Floats], rows: int, dimensions: int) -> Iterator[Floats]:
+    """The vectors at unit length in blocks of ADD_ROWS, whatever blocks they came in: HNSW's bytes depend on that."""
+    buffer = np.empty((ADD_ROWS, dimensions), dtype=np.float32)
+    filled, done = 0, 0
+    for block in blocks:
+        if block.ndim != 2 or block.shape[1] != dimensions:
+            raise _refused(
+                f"row {done + filled}",
+                f"vectors of shape {block.shape} where {dimensions} dimensions were planned",
+                "this is a mistake of the program: please report it",
+            )
+        taken = 0
+        while taken < len(block):
+            count = min(ADD_ROWS - filled, len(block) - taken)
+            buffer[filled : filled + count] = block[taken : taken + count]
+            filled, taken = filled + count, taken + count
+            if filled == ADD_ROWS:
+                yield _normalised(buffer, done)
+                done, filled = done + filled, 0
+    if filled:
+        yield _normalised(buffer[:filled], done)
+        done += filled
+    if done != rows:
+        raise _refused("the index", f"{done:,} vectors came, {rows:,} were planned", "run the same command again")
+
+
+def _normalised(block: Floats, first: int) -> Floats:
+    """The block scaled in place. A sum of squares is finite and positive exactly for rows that can be scaled."""
+    squares = np.einsum("ij,ij->i", block, block)
+    if not ((squares > 1e-30) & (squares < 1e30)).all():
+        # float32 squares over- and underflow where the row itself is fine
+        wide = block.astype(np.float64)
+        norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+        bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
+        if bad.size:
+            row = first + int(bad[0])
+            raise _refused(
+                f"row {row}",
+                f"the vector of row {row} is zero or not finite, as are {bad.size - 1} more of its block",
+                "run `ragline repair`: a damaged cache record is bought again",
+            )
+        block[:] = wide / norms[:, None]
+        return block
+    block /= np.sqrt(squares)[:, None]
+    return block
+
+
+def _stream_flat(units: Iterator[Floats], rows: int, dimensions: int, file: BinaryIO) -> None:
+    """FAISS's own bytes of an empty flat index with two counts put in: n at byte 8, the floats at the end."""
+    import faiss
+
+    head = bytearray(faiss.serialize_index(faiss.IndexFlatIP(dimensions)).tobytes())
+    if len(head) != 45 or head[:4] != b"IxFI":
+        raise _refused("index.faiss", "this release of faiss writes flat indexes differently", "use the pinned faiss")
+    head[8:16] = rows.to_bytes(8, "little")
+    head[37:45] = (rows * dimensions).to_bytes(8, "little")
+    file.write(head)
+    file.writelines(block.data for block in units)
+
+
+def _index(
+    kind: str, parameters: dict[str, Json], units: Callable[[], Iterator[Floats]], rows: int, dimensions: int
+) -> Any:
+    import faiss
+
+    index: Any = faiss.index_factory(dimensions, str(parameters["factory"]), faiss.METRIC_INNER_PRODUCT)
+    threads = faiss.omp_get_max_threads()
+    if kind == "hnsw":
+        index.hnsw.efConstruction = parameters["ef_construction"]
+        # links depend on the order in which threads insert
+        faiss.omp_set_num_threads(1)
+    try:
+        if kind == "ivf_sq8":
+            index.cp.seed = SEED % 2**31
+            # below this count faiss writes a warning to stderr; our own measure of recall decides
+            index.cp.min_points_per_centroid = 1
+            count = parameters["training_rows"]
+            assert isinstance(count, int)
+            index.train(gather(units(), sample_rows(rows, count, "training"), dimensions))
+        for block in units():
+            index.add(block)
+    finally:
+        faiss.omp_set_num_threads(threads)
+    return index
+
+
+def sample_rows(rows: int, count: int, purpose: str) -> NDArray[np.int64]:
+    """`count` of `rows` row numbers, sorted; the same ones for the same purpose."""
+    seed = [SEED, *purpose.encode()]
+    chosen = np.random.Generator(np.random.PCG64(seed)).choice(rows, size=min(count, rows), replace=False)
+    return np.sort(chosen).astype(np.int64)
+
+
+def gather(units: Iterator[Floats], wanted: NDArray[np.int64], dimensions: int) -> Floats:
+    """The vectors of sorted rows: float32 [len(wanted), d]."""
+    found = np.empty((len(wanted), dimensions), dtype=np.float32)
+    first = 0
+    for block in units:
+        low, high = np.searchsorted(wanted, [first, first + len(block)])
+        found[low:high] = block[wanted[low:high] - first]
+        first += len(block)
+    return found
+
+
+def tune(
+    index: faiss.Index,
+    kind: str,
+    parameters: dict[str, Json],
+    units: Callable[[], Iterator[Floats]],
+    rows: int,
+) -> tuple[int, dict[str, Json]]:
+    """Set the knob of an approximate index to the smallest power of two that reaches the recall wanted.
+
+    10-recall@10: the share of the exact ten nearest rows that the ten found hold, over seeded rows of the index, each
+    row itself left out. Rows with equal vectors count as one another, else a corpus of copies could not be measured.
+    The interval is Wilson's at 95 % over rows, not over neighbours: the neighbours of one row are missed together.
+
+    Returns the setting, and the measurement for the manifest. Raises RaglineError where the largest setting misses.
+    """
+    entry = INDEX_KINDS[kind]
+    count, target = parameters["recall_rows"], parameters["recall_target"]
+    assert isinstance(count, int)
+    assert isinstance(target, float)
+    sample = sample_rows(rows, count, "recall")
+    queries = gather(units(), sample, index.d)
+    names, exact = _exact(units(), queries, sample, rows)
+    measured: dict[int, float] = {}
+    for setting in entry.settings(parameters):
+        set_knob(index, kind, setting)
+        _, found = index.search(queries, min(NEIGHBOURS + 1, rows))
+        measured[setting] = _recall(names, exact, found, sample)
+        if measured[setting] >= target:
+            low, high = wilson(measured[setting], len(sample))
+            return setting, {
+                "measure": "10-recall@10",
+                "value": round(measured[setting], 6),
+                "low": round(low, 6),
+                "high": round(high, 6),
+                "rows": len(sample),
+                "seed": SEED,
+            }
+    best = max(measured, key=lambda setting: measured[setting])
+    what = (
+        f"{parameters['factory']} finds {measured[best]:.3f} of the exact top 10 at {entry.knob} {best}, "
+        f"the largest allowed; {target} is wanted"
+    )
+    raise _refused("index.kind", what, 'set [index] kind = "flat" (exact) or "hnsw"')
+
+
+def set_knob(index: Any, kind: str, setting: int) -> None:
+    if kind == "ivf_sq8":
+        index.nprobe = setting
+    else:
+        index.hnsw.efSearch = setting
+
+
+def _exact(
+    units: Iterator[Floats], queries: Floats, sample: NDArray[np.int64], rows: int
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """A name of 64 bits for each row's vector, and the exact nearest rows of each query, the row itself left out."""
+    import faiss
+
+    names = np.empty(rows, dtype=np.uint64)
+    factors = np.random.Generator(np.random.PCG64(SEED)).integers(0, 2**63, queries.shape[1], dtype=np.uint64) * 2 + 1
+    best = np.full((len(queries), NEIGHBOURS), -np.inf, dtype=np.float32)
+    where = np.full((len(queries), NEIGHBOURS), -1, dtype=np.int64)
+    first = 0
+    for block in units:
+        names[first : first + len(block)] = block.view(np.uint32).astype(np.uint64) @ factors
+        scores, found = faiss.knn(queries, block, min(NEIGHBOURS + 1, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
+        found = found.astype(np.int64) + first
+        scores[found == sample[:, None]] = -np.inf
+        both = np.concatenate([best, scores], axis=1)
+        rows_of_both = np.concatenate([where, found], axis=1)
+        order = np.argsort(-both, axis=1, kind="stable")[:, :NEIGHBOURS]
+        best, where = np.take_along_axis(both, order, 1), np.take_along_axis(rows_of_both, order, 1)
+        where[best == -np.inf] = -1
+        first += len(block)
+    return names, where
+
+
+def _recall(
+    names: NDArray[np.uint64], exact: NDArray[np.int64], found: NDArray[np.int64], sample: NDArray[np.int64]
+) -> float:
+    hits = wanted = 0
+    for row, right, got in zip(sample, exact, found, strict=True):
+        left = list(names[right[right >= 0]])
+        wanted += len(left)
+        for name in names[got[(got >= 0) & (got != row)][:NEIGHBOURS]]:
+            if name in left:
+                left.remove(name)
+                hits += 1
+    return hits / wanted if wanted else 1.0
+
+
+def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's score interval (JASA 22, 1927) of a share over n trials."""
+    middle = share + z * z / (2 * n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
+
+
+def _write(index: faiss.Index, file: BinaryIO) -> None:
+    import faiss
+
+    failed: list[OSError] = []
+
+    def write(data: bytes) -> int:
+        try:
+            return file.write(data)
+        except OSError as error:
+            # faiss forgets which error it was
+            failed.append(error)
+            raise
+
+    swig: Any = faiss
+    try:
+        faiss.write_index(index, swig.PyCallbackIOWriter(write, 1 << 20))
+    except (OSError, RuntimeError) as error:
+        raise failed[0] if failed else error from None
+
+
+def self_test_query(number: int, dimensions: int) -> Floats:
+    """A unit vector that depends on nothing but its number: bytes of sha256, centred.
+
+    Returns float32 [1, d].
+    """
+    digits = b"".join(hashlib.sha256(f"{number}:{part}".encode()).digest() for part in range(dimensions // 32 + 1))
+    vector = np.frombuffer(digits[:dimensions], dtype=np.uint8).astype(np.float32) - 127.5
+    return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)[None, :]
+
+
+def self_test(path: Path, dimensions: int) -> list[Json]:
+    """Open the index as a reader would and keep what a few fixed queries find: [{query, rows, scores}]."""
+    from rag.index.search import map_index
+
+    index = map_index(path)
+    answers: list[Json] = []
+    for number in range(SELF_TESTS):
+        scores, rows = index.search(self_test_query(number, dimensions), min(5, index.ntotal))
+        keep = rows[0] >= 0
+        answers.append(
+            {
+                "query": number,
+                "rows": rows[0][keep].tolist(),
+                "scores": [round(float(score), 6) for score in scores[0][keep]],
+            }
+        )
+    return answers

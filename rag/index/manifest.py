@@ -1,0 +1,141 @@
+"""manifest.json: what a version is, and the sha256 of every file in it. Only what follows from content stands here."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rag.digest import canonical, digest, file_sha256, identity_json
+from rag.errors import Damaged, FormatTooNew, Problem
+from rag.storage import write
+from rag.types import EmbeddingIdentity, Json
+
+MANIFEST_FORMAT = 1
+MANIFEST = "manifest.json"
+BUILD = "build.json"
+SEAL = "sealed_sha256"
+
+
+@dataclass(frozen=True, slots=True)
+class FileDigest:
+    """What a file must be."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """All that a reader needs to know of a version before it opens a file of it."""
+
+    content_digest: str
+    embedding: EmbeddingIdentity
+    dimensions: int
+    """What the vectors really have; the identity holds what was asked for."""
+    readers: tuple[str, ...]
+    chunker: Mapping[str, Json]
+    tokenizer: Mapping[str, Json]
+    tokens_exact: bool
+    index: Mapping[str, Json]
+    """kind, parameters, tuned, recall, self_test: as `build.build` gives it."""
+    lexical: Mapping[str, Json]
+    counts: Mapping[str, int]
+    """documents, chunks, duplicates, excluded."""
+    rows: int
+    files: Mapping[str, FileDigest]
+    format: int = MANIFEST_FORMAT
+
+    @property
+    def kind(self) -> str:
+        return str(self.index["kind"])
+
+    def to_json(self) -> dict[str, Json]:
+        return {
+            "format": self.format,
+            "content_digest": self.content_digest,
+            "embedding": identity_json(self.embedding),
+            "dimensions": self.dimensions,
+            "metric": "inner_product",
+            "normalised": True,
+            "readers": list(self.readers),
+            "chunker": dict(self.chunker),
+            "tokenizer": dict(self.tokenizer),
+            "tokens_exact": self.tokens_exact,
+            "index": dict(self.index),
+            "lexical": dict(self.lexical),
+            "counts": dict(self.counts),
+            "rows": self.rows,
+            "files": {name: dataclasses.asdict(file) for name, file in self.files.items()},
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write manifest.json, the last file of a version. Raises StorageFailed."""
+        write_sealed(folder / MANIFEST, self.to_json())
+
+    @classmethod
+    def load(cls, path: Path) -> Manifest:
+        """Read a manifest. Raises FormatTooNew, Damaged, OSError."""
+        return cls.parse(path.read_bytes(), path)
+
+    @classmethod
+    def parse(cls, data: bytes, path: Path) -> Manifest:
+        """The manifest that these bytes of the file at `path` say. Raises FormatTooNew, Damaged."""
+        values: dict[str, Any] = dict(parse_sealed(data, path, MANIFEST_FORMAT))
+        try:
+            values.pop("metric")
+            values.pop("normalised")
+            values["embedding"] = EmbeddingIdentity(**values["embedding"])
+            values["readers"] = tuple(values["readers"])
+            values["files"] = {name: FileDigest(**file) for name, file in values["files"].items()}
+            return cls(**values)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise _damaged(path, f"it lacks or misuses {error}") from error
+
+
+def describe(folder: Path) -> dict[str, FileDigest]:
+    """Size and sha256 of every file of a version but manifest.json and build.json, by POSIX name. Raises OSError."""
+    names = version_files(folder) - {MANIFEST, BUILD}
+    return {name: FileDigest((folder / name).stat().st_size, file_sha256(folder / name)) for name in sorted(names)}
+
+
+def version_files(folder: Path) -> set[str]:
+    """The POSIX names of all files below a version's folder."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+
+
+def write_sealed(path: Path, values: Mapping[str, Json]) -> None:
+    """Write canonical JSON that carries its own sha256, so that no flipped byte passes. Raises StorageFailed."""
+    write(path, canonical({**values, SEAL: digest(dict(values))}) + b"\n")
+
+
+def read_sealed(path: Path, newest: int = 1) -> dict[str, Json]:
+    """Read what `write_sealed` wrote. Raises Damaged, FormatTooNew for a `format` above `newest`, OSError."""
+    return parse_sealed(path.read_bytes(), path, newest)
+
+
+def parse_sealed(data: bytes, path: Path, newest: int) -> dict[str, Json]:
+    """The values of sealed bytes. Raises Damaged, FormatTooNew."""
+    try:
+        values = json.loads(data)
+        found, sealed = values.get("format", 1), values.pop(SEAL, None)
+        right = sealed == digest(values) and data == canonical({**values, SEAL: sealed}) + b"\n"
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise _damaged(path, "it is no JSON object") from error
+    # a newer format may be sealed in another way
+    if isinstance(found, int) and found > newest and (right or sealed is None):
+        what = f"{path} has format {found}, this program knows {newest}"
+        raise FormatTooNew(what, [Problem(str(path), what, "upgrade ragline")])
+    if not right:
+        raise _damaged(path, "its bytes do not match the sha256 they carry")
+    return dict(values)
+
+
+def _damaged(path: Path, why: str) -> Damaged:
+    what = f"{path} is damaged: {why}"
+    return Damaged(
+        what, [Problem(str(path), what, "run `ragline verify`, then `ragline repair` or `ragline rollback`")]
+    )

@@ -1,0 +1,250 @@
+"""Documents become chunk rows on disk and keys in memory: what a plan is made of and an index is built from.
+
+Texts go to a spool in the run's own folder, so that memory does not grow with the corpus; what stays is about 60 bytes
+a chunk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rag.digest import canonical, text_keys
+from rag.index.tables import DocumentRow, writing
+from rag.ports import Chunker
+from rag.storage import create
+from rag.types import Chunk, Document, EmbeddingIdentity, Excluded
+
+SPOOL_ROWS = 512
+_CHUNKS_A_DOCUMENT = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class SpooledChunk:
+    """One chunk as the spool gives it back."""
+
+    doc_id: str
+    ordinal: int
+    start: int
+    end: int
+    heading_path: tuple[str, ...]
+    text: str
+    prefix: str
+
+    @property
+    def sent(self) -> str:
+        return self.prefix + self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A whole corpus, read and cut. Row i is chunk i of the index to be.
+
+    `documents.parquet` and the spool lie in `folder`.
+    """
+
+    folder: Path
+    documents: int
+    readers: tuple[str, ...]
+    sources: NDArray[np.uint8]
+    """uint8 [documents, 32]: source_sha256 in the order of doc_id."""
+    keys: NDArray[np.uint8]
+    """uint8 [chunks, 32]: the cache key of each text sent."""
+    tokens: NDArray[np.uint32]
+    """uint32 [chunks]"""
+    first: NDArray[np.int64]
+    """int64 [chunks]: the first row with the same key, which is the row itself unless it is a duplicate."""
+    excluded: tuple[Excluded, ...]
+    digest: str
+    """sha256 over documents, chunks and exclusions, in order."""
+
+    @property
+    def chunks(self) -> int:
+        return len(self.keys)
+
+    @property
+    def originals(self) -> NDArray[np.int64]:
+        """The rows that are no duplicates."""
+        return np.flatnonzero(self.first == np.arange(self.chunks))
+
+    def spool(self) -> Spool:
+        return Spool(self.folder / "spool.arrow")
+
+
+class Spool:
+    """The chunks on disk, in blocks of SPOOL_ROWS rows; the block read last is kept."""
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow as pa
+
+        self._reader = pa.ipc.open_file(pa.OSFile(str(path)))
+        self._number = -1
+        self._block: list[SpooledChunk] = []
+
+    def __iter__(self) -> Iterator[SpooledChunk]:
+        for number in range(self._reader.num_record_batches):
+            yield from self._read(number)
+
+    def sent(self, rows: Iterable[int]) -> list[str]:
+        """The texts sent of these rows, which are cheapest in ascending order."""
+        return [self._read(row // SPOOL_ROWS)[row % SPOOL_ROWS].sent for row in rows]
+
+    def _read(self, number: int) -> list[SpooledChunk]:
+        if number != self._number:
+            columns = self._reader.get_batch(number).to_pydict()
+            paths = [tuple(path) for path in columns.pop("heading_path")]
+            order = ("doc_id", "ordinal", "start", "end")
+            rows = zip(*(columns[name] for name in order), paths, columns["text"], columns["prefix"], strict=True)
+            self._block = [SpooledChunk(*row) for row in rows]
+            self._number = number
+        return self._block
+
+
+def _spool_schema() -> Any:
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("doc_id", pa.string()),
+            ("ordinal", pa.int64()),
+            ("start", pa.int64()),
+            ("end", pa.int64()),
+            ("heading_path", pa.list_(pa.string())),
+            ("text", pa.string()),
+            ("prefix", pa.string()),
+        ]
+    )
+
+
+class _SpoolWriter:
+    def __init__(self, sink: Any) -> None:
+        import pyarrow as pa
+
+        self._schema = _spool_schema()
+        self._writer = pa.ipc.new_file(sink, self._schema)
+        self._rows: list[tuple[Any, ...]] = []
+
+    def add(self, chunk: Chunk) -> None:
+        path = list(chunk.heading_path)
+        self._rows.append((chunk.doc_id, chunk.ordinal, chunk.start, chunk.end, path, chunk.text, chunk.prefix))
+        if len(self._rows) == SPOOL_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        columns = list(zip(*self._rows, strict=True))
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
+        self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))
+        self._rows = []
+
+    def close(self) -> None:
+        if self._rows:
+            self._flush()
+        self._writer.close()
+
+
+def prepare(
+    items: Iterable[Document | Excluded],
+    chunker: Chunker,
+    identity: EmbeddingIdentity,
+    folder: Path,
+    progress: Callable[[int], None],
+) -> Prepared:
+    """Read, cut and key a whole corpus; `items` come in the order of doc_id. `progress` is told each document.
+
+    Raises StorageFailed, and whatever the readers and the chunker raise.
+    """
+    excluded: list[Excluded] = []
+    readers: set[str] = set()
+    keys, tokens, sources = bytearray(), array("I"), bytearray()
+    content = hashlib.sha256()
+    documents = 0
+    with (
+        writing(DocumentRow, folder / "documents.parquet") as table,
+        create(folder / "spool.arrow", durable=False) as sink,
+    ):
+        spool = _SpoolWriter(sink)
+        for item in items:
+            if isinstance(item, Excluded):
+                excluded.append(item)
+                continue
+            documents += 1
+            readers.add(item.reader)
+            sources += bytes.fromhex(item.source_sha256)
+            metadata = canonical(dict(item.metadata))
+            metadata_sha256 = hashlib.sha256(metadata).hexdigest()
+            content.update(canonical([item.doc_id, item.source_sha256, metadata_sha256, item.reader]) + b"\n")
+            count = 0
+            parts = chunker.chunk(item)
+            while block := list(itertools.islice(parts, _CHUNKS_A_DOCUMENT)):
+                chunks = [part for part in block if isinstance(part, Chunk)]
+                excluded += [part for part in block if isinstance(part, Excluded)]
+                own = text_keys(identity, "passage", (chunk.sent for chunk in chunks)).tobytes()
+                keys += own
+                spans = np.array([(chunk.start, chunk.end) for chunk in chunks], "<i8")
+                content.update(len(chunks).to_bytes(8, "little") + spans.tobytes() + own)
+                for chunk in chunks:
+                    tokens.append(chunk.tokens)
+                    spool.add(chunk)
+                count += len(chunks)
+            table.add(_document_row(item, metadata, count))
+            progress(1)
+        spool.close()
+    excluded.sort(key=_excluded_order)
+    for row in excluded:
+        content.update(canonical([row.source, row.stage, row.reason, row.doc_id, row.start, row.end]) + b"\n")
+    key_rows = np.frombuffer(bytes(keys), np.uint8).reshape(-1, 32)
+    return Prepared(
+        folder,
+        documents,
+        tuple(sorted(readers)),
+        np.frombuffer(bytes(sources), np.uint8).reshape(-1, 32),
+        key_rows,
+        np.frombuffer(tokens.tobytes(), np.uint32),
+        first_rows(key_rows),
+        tuple(excluded),
+        content.hexdigest(),
+    )
+
+
+def _excluded_order(row: Excluded) -> tuple[Any, ...]:
+    return (row.source, row.stage, row.doc_id or "", row.start or 0, row.end or 0, row.reason)
+
+
+def _document_row(document: Document, metadata: bytes, chunks: int) -> DocumentRow:
+    text_sha256 = hashlib.sha256(document.text.encode("utf-8")).hexdigest()
+    return DocumentRow(
+        document.doc_id,
+        document.title,
+        document.source,
+        document.source_sha256,
+        text_sha256,
+        document.text,
+        document.reader,
+        json.dumps(json.loads(metadata), ensure_ascii=False, sort_keys=True),
+        chunks,
+    )
+
+
+def first_rows(keys: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """For uint8 [n, 32] keys the first row with an equal key: int64 [n]."""
+    count = len(keys)
+    words = np.ascontiguousarray(keys).view(np.uint64).reshape(count, 4)
+    order = np.lexsort((np.arange(count), words[:, 3], words[:, 2], words[:, 1], words[:, 0]))
+    ordered = words[order]
+    fresh = np.ones(count, bool)
+    fresh[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    leaders = order[np.maximum.accumulate(np.where(fresh, np.arange(count), 0))] if count else order
+    out = np.empty(count, np.int64)
+    out[order] = leaders
+    return out

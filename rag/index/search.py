@@ -1,0 +1,155 @@
+"""An opened version: search, chunks, documents and filters over files that were checked before they were mapped."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rag.errors import Damaged, Problem, RaglineError
+from rag.index.manifest import Manifest
+from rag.index.tables import ChunkTable, DocumentTable, ExcludedTable
+from rag.ports import Floats
+
+_TIE_DECIMALS = 6
+"""Scores this close are one score: one batch and one query at a time differ by less (BLAS sums in another order)."""
+
+
+def map_index(path: Path) -> Any:
+    """The FAISS index in a file, mapped, not read: at most about 1 MB is taken whatever its size.
+
+    Raises Damaged where faiss cannot make sense of it.
+    """
+    import faiss
+
+    try:
+        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    except (RuntimeError, MemoryError) as error:
+        what = f"index.faiss cannot be opened: {str(error).splitlines()[0][:200]}"
+        raise Damaged(what, [Problem("index.faiss", what, "run `ragline repair`")]) from error
+
+
+class OpenVersion:
+    """A published version, held until `close`: gc does not touch it, and no file of it is looked up by name again.
+
+    It is a VectorStore. `number` is its version, `folder` where it lies.
+    """
+
+    def __init__(self, folder: Path, number: int, manifest: Manifest, pin: BinaryIO, files: Mapping[str, int]) -> None:
+        self.folder = folder
+        self.number = number
+        self.manifest = manifest
+        self._pin = pin
+        self._files = dict(files)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the version. Closing twice is fine."""
+        for name in ("chunks", "documents", "excluded"):
+            if name in self.__dict__:
+                self.__dict__.pop(name).close()
+        self.__dict__.pop("index", None)
+        for descriptor in self._files.values():
+            os.close(descriptor)
+        self._files = {}
+        self._pin.close()
+
+    def path(self, name: str) -> Path:
+        """A path to the very file that was checked, even if its name is gone by now."""
+        return Path(f"/proc/self/fd/{self._files[name]}")
+
+    @property
+    def rows(self) -> int:
+        return self.manifest.rows
+
+    @functools.cached_property
+    def index(self) -> Any:
+        """The mapped FAISS index. Raises Damaged where it is not what the manifest says."""
+        index = map_index(self.path("index.faiss"))
+        found = (index.ntotal, index.d, index.metric_type)
+        if found != (self.manifest.rows, self.manifest.dimensions, 0):
+            wanted = (self.manifest.rows, self.manifest.dimensions, 0)
+            what = f"index.faiss holds (rows, dimensions, metric) {found}, the manifest says {wanted}"
+            raise Damaged(what, [Problem("index.faiss", what, "run `ragline repair`")])
+        return index
+
+    @functools.cached_property
+    def chunks(self) -> ChunkTable:
+        return ChunkTable(self.path("chunks.parquet"))
+
+    @functools.cached_property
+    def documents(self) -> DocumentTable:
+        return DocumentTable(self.path("documents.parquet"))
+
+    @functools.cached_property
+    def excluded(self) -> ExcludedTable:
+        return ExcludedTable(self.path("excluded.parquet"))
+
+    def where(self, filters: Mapping[str, Sequence[str]]) -> NDArray[np.int64]:
+        """Sorted rows whose document's metadata match: AND over keys, OR within one. Raises UsageError."""
+        return self.documents.where(filters)
+
+    def search(
+        self, queries: Floats, k: int, rows: NDArray[np.int64] | None = None
+    ) -> tuple[Floats, NDArray[np.int64]]:
+        """The k nearest rows of each query, ties by row: scores float32 [n, k] and rows int64 [n, k], -1 at the end
+        where there are fewer.
+
+        With `rows` every one of these rows is compared, whatever the kind: an approximate index walks past its lists
+        and links. Raises RaglineError for queries of another dimension.
+        """
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        if queries.ndim != 2 or queries.shape[1] != self.manifest.dimensions:
+            what = f"queries of shape {queries.shape} for a version of {self.manifest.dimensions} dimensions"
+            raise RaglineError(what, [Problem("the query", what, "embed it with the version's own model")])
+        limit = self.rows if rows is None else len(rows)
+        scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
+        found = np.full((len(queries), k), -1, dtype=np.int64)
+        todo, depth = np.arange(len(queries)), min(k + 1, limit)
+        while todo.size and depth:
+            part_scores, part_rows = self._nearest(queries[todo], depth, rows)
+            order = np.lexsort((part_rows, -np.round(part_scores, _TIE_DECIMALS)), axis=1)
+            part_scores = np.take_along_axis(part_scores, order, 1)
+            part_rows = np.take_along_axis(part_rows, order, 1)
+            width = min(k, depth)
+            scores[todo, :width], found[todo, :width] = part_scores[:, :width], part_rows[:, :width]
+            if depth == limit:
+                break
+            # equal scores that reach the last one fetched may go on: only then is more asked for
+            edge = np.round(part_scores[:, width - 1], _TIE_DECIMALS) == np.round(part_scores[:, -1], _TIE_DECIMALS)
+            todo, depth = todo[edge & (part_rows[:, -1] >= 0)], min(depth * 4, limit)
+        scores[found < 0] = -np.inf
+        return scores, found
+
+    def _nearest(self, queries: Floats, k: int, rows: NDArray[np.int64] | None) -> tuple[Floats, NDArray[np.int64]]:
+        # faiss ships types that do not know what its Python wrappers take
+        import faiss as typed
+
+        faiss: Any = typed
+        if rows is None:
+            scores, found = self.index.search(queries, k)
+        elif self.manifest.kind == "ivf_sq8":
+            bits = np.zeros(self.rows, dtype=bool)
+            bits[rows] = True
+            members = np.packbits(bits, bitorder="little")
+            every = faiss.SearchParametersIVF(sel=faiss.IDSelectorBitmap(members), nprobe=self.index.nlist)
+            scores, found = self.index.search(queries, k, params=every)
+        else:
+            flat = self.index if self.manifest.kind == "flat" else faiss.downcast_index(self.index.storage)
+            only = faiss.SearchParameters(sel=faiss.IDSelectorArray(np.unique(rows)))
+            scores, found = flat.search(queries, k, params=only)
+        scores[found < 0] = -np.inf
+        return scores, found

@@ -1,0 +1,105 @@
+"""`anthropic/<model>` messages, whole or as they come."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from typing import Any, Final
+
+from rag.providers.check import BadReply
+from rag.providers.door import Door, Reply
+from rag.providers.models import unknown
+from rag.providers.openai_api import count_of, json_object
+from rag.providers.settings import ModelSettings, Surroundings
+from rag.types import Completion, Message
+
+URL: Final = "https://api.anthropic.com"
+_FINISH: Mapping[str, str] = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length"}
+
+
+class AnthropicChat:
+    """A chat model behind POST /v1/messages; `finish_reason` is told in the words of OpenAIChat."""
+
+    def __init__(self, settings: ModelSettings, around: Surroundings) -> None:
+        """Nothing is sent or read from the environment yet. Raises UnknownModel without the extra, SettingsError."""
+        if importlib.util.find_spec("anthropic") is None:
+            what = f"{settings.model} needs the package anthropic, which is not installed"
+            raise unknown(settings.model, what, "pip install 'ragline[anthropic]'", "chat")
+        self._door = Door(settings, around, URL, "anthropic")
+        self._model = settings.name
+        self.name = settings.model
+
+    async def complete(self, messages: Sequence[Message], max_tokens: int) -> Completion:
+        """The whole reply. Raises ProviderFailed, KeyMissing, UnknownModel."""
+
+        async def call() -> Reply[Completion]:
+            raw = await self._door.client().messages.with_raw_response.create(**self._asked(messages, max_tokens))
+            return self._whole(json_object(await raw.http_response.aread()), raw.headers)
+
+        return await self._door.send(self._tokens(messages, max_tokens), call)
+
+    async def stream(self, messages: Sequence[Message], max_tokens: int) -> AsyncIterator[str | Completion]:
+        """Pieces of text as they come, then the Completion. Raises ProviderFailed, KeyMissing, UnknownModel."""
+
+        def start() -> AsyncGenerator[str | Reply[Completion]]:
+            return self._pieces(messages, max_tokens)
+
+        async for item in self._door.stream(self._tokens(messages, max_tokens), start):
+            yield item if isinstance(item, str) else item.value
+
+    async def close(self) -> None:
+        """Close the connections of the running loop."""
+        await self._door.close()
+
+    def _asked(self, messages: Sequence[Message], max_tokens: int) -> dict[str, Any]:
+        system = "\n\n".join(message.content for message in messages if message.role == "system")
+        turns = [{"role": m.role, "content": m.content} for m in messages if m.role != "system"]
+        asked: dict[str, Any] = {"model": self._model, "messages": turns, "max_tokens": max_tokens}
+        return {**asked, "system": system} if system else asked
+
+    def _tokens(self, messages: Sequence[Message], max_tokens: int) -> int:
+        return self._door.estimate([message.content for message in messages]) + max_tokens
+
+    def _whole(self, payload: dict[str, Any], headers: Any) -> Reply[Completion]:
+        content = payload.get("content")
+        if not isinstance(content, list) or not payload.get("stop_reason"):
+            raise BadReply("no message with a content")
+        blocks = [block for block in content if isinstance(block, dict) and block.get("type") == "text"]
+        text = "".join(str(block.get("text") or "") for block in blocks)
+        return self._reply(text, payload.get("model"), str(payload["stop_reason"]), payload.get("usage"), headers)
+
+    async def _pieces(self, messages: Sequence[Message], max_tokens: int) -> AsyncGenerator[str | Reply[Completion]]:
+        create = self._door.client().messages.with_raw_response.create
+        raw = await create(**self._asked(messages, max_tokens), stream=True)
+        text: list[str] = []
+        usage: dict[str, Any] = {}
+        model, finish = None, ""
+        events = await raw.parse()
+        try:
+            async for event in events:
+                seen = event.model_dump()
+                message = seen.get("message") or {}
+                model = message.get("model") or model
+                for told in (message.get("usage"), seen.get("usage")):
+                    usage.update({name: n for name, n in (told or {}).items() if n is not None})
+                delta = seen.get("delta") or {}
+                finish = delta.get("stop_reason") or finish
+                if delta.get("type") == "text_delta" and delta.get("text"):
+                    text.append(delta["text"])
+                    yield delta["text"]
+        finally:
+            await events.close()
+        if finish:
+            yield self._reply("".join(text), model, finish, usage, raw.headers)
+
+    def _reply(self, text: str, model: Any, finish: str, usage: Any, headers: Any) -> Reply[Completion]:
+        read, written = count_of(usage, "input_tokens"), count_of(usage, "output_tokens")
+        if read is not None:
+            # what a cache of the provider served is counted apart
+            read += count_of(usage, "cache_read_input_tokens") or 0
+            read += count_of(usage, "cache_creation_input_tokens") or 0
+        billed = None if read is None or written is None else read + written
+        completion = Completion(
+            text, str(model or self._model), self._door.usage(read, written), _FINISH.get(finish, finish)
+        )
+        return Reply(completion, billed, headers)

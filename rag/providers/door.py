@@ -1,0 +1,264 @@
+"""One request through the door: budget before, retry around, no key in what comes out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Final, Generic, TypeVar
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+from rag.errors import KeyMissing, Problem, ProviderFailed, RaglineError, SettingsError, UnknownModel
+from rag.providers import retry
+from rag.providers.check import BadReply
+from rag.providers.limits import CREDIT, Budget, shared_budget
+from rag.providers.prices import price
+from rag.providers.retry import MOST, Backoff, Failure
+from rag.providers.secrets import Key, key_variable, on_this_machine, read_key
+from rag.providers.settings import ModelSettings, Surroundings
+from rag.types import Usage
+
+V = TypeVar("V")
+_BYTES_PER_TOKEN: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(Generic[V]):
+    """A good answer: its value, what was billed (None where the server does not say) and its headers."""
+
+    value: V
+    tokens: int | None
+    headers: Mapping[str, str]
+
+
+class Door:
+    """All requests of one model to one server pass here.
+
+    Parameters
+    ----------
+    own_url : the provider's own address, used when the settings name none
+    library : `openai` or `anthropic`, imported at the first request; both are cut from one pattern
+    """
+
+    def __init__(self, settings: ModelSettings, around: Surroundings, own_url: str, library: str) -> None:
+        self._settings = settings
+        self._around = around
+        self._library = library
+        self._url = settings.base_url or own_url
+        self.base_url = "" if (url := plain_url(self._url)) == plain_url(own_url) else url
+        self._key: Key | None = None
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+        self._bytes = 0
+        self._billed = 0
+        account = (settings.provider, self.base_url, key_variable(settings), settings.name)
+        self.budget: Budget = shared_budget(
+            account,
+            around.clock,
+            settings.requests_per_minute,
+            settings.tokens_per_minute,
+            settings.concurrency,
+            probe=not self.base_url,
+        )
+
+    def client(self) -> Any:
+        """The library's client for the running loop: a connection cannot move to another. Raises KeyMissing."""
+        loop = asyncio.get_running_loop()
+        for other in [known for known in self._clients if known.is_closed()]:
+            del self._clients[other]
+        client = self._clients.get(loop)
+        if client is None:
+            client = self._clients[loop] = self._new_client()
+        return client
+
+    async def close(self) -> None:
+        """Close the connections that the running loop holds."""
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.close()
+
+    def usage(self, input_tokens: int | None, output_tokens: int | None) -> Usage:
+        """What one reply was billed. Tokens that the server does not tell leave the dollars unknown."""
+        known = price(self._settings.model, self.base_url or None, self._settings.prices)
+        told = input_tokens is not None and output_tokens is not None
+        usd = known.usd(input_tokens or 0, output_tokens or 0) if known and told else None
+        return Usage(1, input_tokens or 0, output_tokens or 0, usd)
+
+    def tokens_per_request(self, most: int) -> int:
+        """What one request may hold: the provider's limit, and no more than the budget can ever grant."""
+        per_minute = self._settings.tokens_per_minute
+        return most if per_minute is None else max(1, min(most, int(CREDIT * per_minute)))
+
+    def estimate(self, texts: Iterable[str]) -> int:
+        """Tokens to reserve: exact where a counter was given, else from bytes at the rate of what was billed so far."""
+        if self._around.count is not None:
+            return sum(map(self._around.count, texts))
+        size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+        rate = self._bytes / self._billed if self._billed else _BYTES_PER_TOKEN
+        return int(size / rate) + 1
+
+    def learn(self, texts: Iterable[str], billed: int) -> None:
+        """Remember how many bytes a billed token had."""
+        self._bytes += sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+        self._billed += billed
+
+    async def send(self, tokens: int, call: Callable[[], Awaitable[Reply[V]]]) -> V:
+        """Send one request and give its value. Raises as `stream` does."""
+
+        async def once() -> AsyncGenerator[str | Reply[V]]:
+            yield await call()
+
+        async with contextlib.aclosing(self.stream(tokens, once)) as items:
+            async for item in items:
+                if not isinstance(item, str):
+                    return item.value
+        raise AssertionError("a stream ends with a reply or an error")
+
+    async def stream(
+        self, tokens: int, start: Callable[[], AsyncGenerator[str | Reply[V]]]
+    ) -> AsyncGenerator[str | Reply[V]]:
+        """Pieces as they come, then the Reply; tried again, by the table, only before the first piece.
+
+        Raises ProviderFailed, KeyMissing, UnknownModel.
+        """
+        backoff = Backoff(self._around.random)
+        tries: Counter[str] = Counter()
+        while True:
+            begun = False
+            async with self.budget.reserve(tokens) as grant:
+                try:
+                    async with contextlib.aclosing(start()) as items:
+                        async for item in items:
+                            if isinstance(item, str):
+                                begun = True
+                                yield item
+                                continue
+                            self.budget.settle(grant, tokens if item.tokens is None else item.tokens, item.headers)
+                            yield item
+                            return
+                    raise BadReply("it ended before it was whole")  # noqa: TRY301 - one place judges all failures
+                except RaglineError:
+                    raise
+                except Exception as error:  # noqa: BLE001 - the table decides what it is
+                    cause, failure = error, self._classified(error)
+                tries[failure.rule.kind] += 1
+                final = begun or tries[failure.rule.kind] >= failure.rule.attempts or tries.total() >= MOST
+                wait = self._wait(failure, backoff, tries[failure.rule.kind])
+                if failure.rule.waits == "everyone":
+                    self.budget.refused(wait)
+            if final or wait > self._settings.patience:
+                break
+            if failure.rule.waits != "everyone":
+                await self._around.clock.sleep(wait)
+        # raised outside the except block: inside it the cause would hang on as context, key and all
+        raised = self._error(failure, tries.total(), wait)
+        raise raised from (None if self._hider().is_in(cause) else cause)
+
+    def _new_client(self) -> Any:
+        import importlib
+
+        library: Any = importlib.import_module(self._library)
+        if self._key is None:
+            self._key = read_key(self._settings, self._around.environment)
+        make = library.AsyncOpenAI if self._library == "openai" else library.AsyncAnthropic
+        # a proxy from the environment cannot reach this machine; base_url is always given, or the library would read it
+        # from a variable that our identity does not know of
+        http = library.DefaultAsyncHttpxClient(trust_env=False) if on_this_machine(self._url) else None
+        return make(
+            api_key=self._key.reveal(),
+            base_url=self._url,
+            timeout=self._settings.timeout,
+            max_retries=0,
+            http_client=http,
+        )
+
+    def _classified(self, error: Exception) -> Failure:
+        known = retry.of_exception(error)
+        if known is not None:
+            return known
+        import httpx2
+
+        library: ModuleType | None = sys.modules.get(self._library)
+        if library is None:
+            raise error
+        if isinstance(error, library.APIResponseValidationError):
+            return Failure(retry.TABLE["reply"], f"the reply cannot be used: {error}")
+        if isinstance(error, library.APIStatusError):
+            response = error.response
+            return retry.of_status(error.status_code, response.headers, response.text, self._around.clock.utc())
+        if isinstance(error, library.APITimeoutError | httpx2.TimeoutException):
+            return Failure(retry.TABLE["connection"], f"no reply from {self._url} within {self._settings.timeout:g} s")
+        if isinstance(error, library.APIConnectionError | httpx2.HTTPError):
+            why = error.__cause__ or error
+            return Failure(retry.TABLE["connection"], f"no whole reply from {plain_url(self._url)}: {why}")
+        if isinstance(error, library.APIError):
+            return Failure(retry.TABLE["server"], f"the reply tells of an error: {error}")
+        if self._hider().is_in(error):
+            return Failure(retry.TABLE["request"], f"{type(error).__name__}: {error}")
+        raise error
+
+    def _wait(self, failure: Failure, backoff: Backoff, times: int) -> float:
+        """Seconds before the next try: what the server asks, in full; from its second refusal on at least a back-off."""
+        if failure.rule.attempts == 1:
+            return 0.0
+        if failure.after and times == 1:
+            return failure.after
+        return max(failure.after or 0.0, backoff.next())
+
+    def _hider(self) -> Key:
+        return self._key or Key("")
+
+    def _error(self, failure: Failure, times: int, wait: float) -> RaglineError:
+        model, kind = self._settings.model, failure.rule.kind
+        sent = "" if times == 1 else f" (sent {times} times)"
+        if wait > self._settings.patience:
+            sent += f"; it asks to wait {wait:,.0f} s, over the {self._settings.patience:,.0f} s that are waited for"
+        what = self._hider().hide(f"{model}: {failure.message}{sent}")
+        where = plain_url(self._url)
+        if kind == "key":
+            variable = key_variable(self._settings)
+            return KeyMissing(what, [Problem(variable or where, what, "check the key, and its access to this model")])
+        if kind == "model":
+            remedy = "check the model's name; the base_url of an OpenAI-compatible server usually ends in /v1"
+            return UnknownModel(what, [Problem(where, what, remedy)])
+        error = ProviderFailed(what, [Problem(where, what, _REMEDIES[kind])])
+        error.splittable = kind == "input"
+        error.positions = failure.positions
+        return error
+
+
+_REMEDIES: Mapping[str, str] = {
+    "quota": "add credit to the account; what was paid for is kept",
+    "rate": "lower requests_per_minute, tokens_per_minute or concurrency, or run the same command later",
+    "busy": "run the same command later: it continues where it stopped",
+    "server": "run the same command later: it continues where it stopped",
+    "connection": "check that the server runs and that base_url is right; then run the same command again",
+    "reply": "check what answers at base_url, and that model is the name that it answers with",
+    "input": "make chunking.max_tokens smaller, or leave the text out",
+    "request": "check the settings of this model against what the provider takes",
+}
+
+
+def plain_url(url: str) -> str:
+    """An address as it is compared and shown: lower case, no default port, slash at the end, user, password or query.
+
+    Raises SettingsError for what is no http address.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or parts.scheme.lower() not in ("http", "https"):
+        what = f"{url!r} is not the address of a server"
+        raise SettingsError("base_url is not an address", [Problem("base_url", what, "write http://host:port/v1")])
+    scheme = parts.scheme.lower()
+    if ":" in host:
+        host = f"[{host}]"
+    if port is not None and port != {"http": 80, "https": 443}[scheme]:
+        host = f"{host}:{port}"
+    return f"{scheme}://{host}{parts.path.rstrip('/')}"

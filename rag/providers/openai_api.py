@@ -1,0 +1,165 @@
+"""`openai/<model>` embeddings, from OpenAI or any server that speaks its API.
+
+The library sends; the reply's body is read here, because the library hands on reversed, short and broken replies as
+they are. Vectors travel as base64 and never become Python floats, except from servers that know only lists.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rag.errors import Problem, ProviderFailed, SettingsError
+from rag.ports import Embedded, Floats
+from rag.providers.check import BadReply, in_order, model_as_asked, not_one_for_all
+from rag.providers.door import Door, Reply
+from rag.providers.models import EMBEDDING_MODELS
+from rag.providers.settings import ModelSettings, Surroundings
+from rag.types import EmbeddingIdentity, RequestLimits, Role
+
+URL: Final = "https://api.openai.com/v1"
+
+
+class OpenAIEmbedding:
+    """An embedding model behind POST /embeddings."""
+
+    def __init__(self, settings: ModelSettings, around: Surroundings) -> None:
+        """Nothing is sent, imported or read from the environment yet. Raises SettingsError."""
+        self._door = Door(settings, around, URL, "openai")
+        self._name = settings.name
+        own = not self._door.base_url
+        known = EMBEDDING_MODELS.get(settings.model) if own else None
+        if known and settings.dimensions is not None:
+            _check_dimensions(settings, known.dimensions, can_shorten=known.can_shorten)
+        self._asked = settings.dimensions
+        self._width = settings.dimensions or (known.dimensions if known else None)
+        self._encoding: Literal["base64", "float"] = "base64"
+        self._own = own
+        self.identity = EmbeddingIdentity("openai", self._name, self._door.base_url, dimensions=settings.dimensions)
+        per_text = settings.tokens_per_text or (known.tokens_per_text if known else 8192)
+        per_request = settings.tokens_per_request or (300_000 if own else 8 * 8192)
+        self.limits = RequestLimits(
+            texts=settings.texts_per_request or (2048 if own else 256),
+            tokens=max(per_text, self._door.tokens_per_request(per_request)),
+            tokens_per_text=per_text,
+        )
+
+    async def embed(self, texts: Sequence[str], role: Role) -> Embedded:  # noqa: ARG002 - one space for both roles
+        """Embed one request's worth of texts, none of them empty; vectors are float32 [n, d] as received.
+
+        Raises ProviderFailed, KeyMissing, UnknownModel.
+        """
+        if not texts or not all(texts):
+            what = "an empty text has no embedding"
+            raise ProviderFailed(what, [Problem(self.identity.name, what, "leave empty texts out")])
+        tokens = self._door.estimate(texts)
+        return await self._door.send(tokens, lambda: self._try(texts, tokens))
+
+    async def close(self) -> None:
+        """Close the connections of the running loop."""
+        await self._door.close()
+
+    async def _try(self, texts: Sequence[str], reserved: int) -> Reply[Embedded]:
+        import openai
+
+        encoding = self._encoding
+        try:
+            raw = await self._request(texts, encoding)
+        except openai.APIStatusError as error:
+            # some compatible servers know no base64: they are asked once more, and in their way from then on
+            told = error.response.text
+            if encoding == "float" or self._own or not ("encoding_format" in told or "base64" in told):
+                raise
+            self._encoding = "float"
+        else:
+            return self._read(raw, texts, reserved)
+        return self._read(await self._request(texts, "float"), texts, reserved)
+
+    async def _request(self, texts: Sequence[str], encoding: Literal["base64", "float"]) -> Any:
+        import openai
+
+        return await self._door.client().embeddings.with_raw_response.create(
+            model=self._name,
+            input=list(texts),
+            encoding_format=encoding,
+            dimensions=openai.omit if self._asked is None else self._asked,
+        )
+
+    def _read(self, raw: Any, texts: Sequence[str], reserved: int) -> Reply[Embedded]:
+        payload = json_object(raw.http_response.content)
+        model_as_asked(payload.get("model"), self._name)
+        vectors = _vectors(payload, len(texts), self._width)
+        not_one_for_all(vectors, texts)
+        self._width = vectors.shape[1]
+        billed = _billed(payload)
+        if billed:
+            self._door.learn(texts, billed)
+        return Reply(Embedded(vectors, billed or reserved), billed, raw.headers)
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """The body of a reply as a JSON object without an error inside. Raises BadReply."""
+    try:
+        payload = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        page = body.lstrip()[:1] == b"<"
+        raise BadReply("a page of HTML" if page else f"no JSON ({type(error).__name__})") from None
+    if not isinstance(payload, dict):
+        raise BadReply("no JSON object")
+    if payload.get("error"):
+        raise BadReply(f"an error inside a 200: {str(payload['error'])[:300]}")
+    return payload
+
+
+def count_of(holder: object, *names: str) -> int | None:
+    """The first of these members of a usage object that is a whole number of at least zero."""
+    if isinstance(holder, dict):
+        for name in names:
+            value = holder.get(name)
+            if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+                return value
+    return None
+
+
+def _billed(payload: dict[str, Any]) -> int | None:
+    return count_of(payload.get("usage"), "prompt_tokens", "total_tokens") or None
+
+
+def _vectors(payload: dict[str, Any], count: int, width: int | None) -> Floats:
+    data = payload.get("data")
+    if not isinstance(data, list):
+        raise BadReply("no list of vectors")
+    items: list[tuple[int, NDArray[np.float32]]] = []
+    for item in data:
+        index = item.get("index") if isinstance(item, dict) else None
+        if not isinstance(index, int) or isinstance(index, bool):
+            raise BadReply("a vector without an index")
+        items.append((index, _vector(item.get("embedding"))))
+    return in_order(items, count, width)
+
+
+def _vector(value: object) -> NDArray[np.float32]:
+    try:
+        if isinstance(value, str):
+            return np.frombuffer(base64.b64decode(value, validate=True), "<f4")
+        if isinstance(value, list):
+            with np.errstate(over="ignore"):
+                return np.asarray(value, np.float32)
+    except (binascii.Error, ValueError, TypeError, OverflowError) as error:
+        raise BadReply(f"a vector that cannot be read: {error}") from None
+    raise BadReply("an item without a vector")
+
+
+def _check_dimensions(settings: ModelSettings, most: int, *, can_shorten: bool) -> None:
+    asked = settings.dimensions or 0
+    if asked == most or (can_shorten and 1 <= asked < most):
+        return
+    what = f"{settings.model} has no vectors of {asked} dimensions"
+    remedy = f"write 1 to {most}" if can_shorten else f"leave dimensions out: it has {most}"
+    raise SettingsError(what, [Problem(f"embedding.dimensions = {asked}", what, remedy)])

@@ -1,0 +1,195 @@
+"""BM25 over the chunk table: Lucene's variant, English stop words and stemmer, saved as plain arrays and JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rag.digest import canonical
+from rag.errors import Damaged, Problem, RaglineError
+from rag.index.tables import ChunkRow, ChunkTable
+from rag.index.verify import put_back, scratch
+from rag.ports import Floats
+from rag.storage import create, faultpoint, write
+from rag.types import Json
+
+LEXICAL_FORMAT = 1
+K1, B = 1.2, 0.75
+ARRAYS = ("data", "indices", "indptr")
+VOCABULARY = "vocabulary.json"
+META = "lexical.json"
+FILES = (*(f"{name}.npy" for name in ARRAYS), VOCABULARY, META)
+_WORD = re.compile(r"(?u)\b\w\w+\b")
+
+
+def parameters() -> dict[str, Json]:
+    """All that decides a lexical index beside the chunks; part of the content digest."""
+    return {
+        "format": LEXICAL_FORMAT,
+        "variant": "lucene",
+        "k1": K1,
+        "b": B,
+        "stop_words": "bm25s/english",
+        "stemmer": "snowball/english",
+        "words": _WORD.pattern,
+        "text": "heading_path + text",
+    }
+
+
+def analyser() -> Callable[[str], list[str]]:
+    """Text -> stems in order, stop words and single letters left out. Not for two threads at once."""
+    import Stemmer
+    from bm25s.stopwords import STOPWORDS_EN
+
+    stemmer = Stemmer.Stemmer("english")
+    stop = frozenset(STOPWORDS_EN)
+    stem: dict[str, str] = {}
+
+    def analyse(text: str) -> list[str]:
+        words = [word for word in _WORD.findall(text.lower()) if word not in stop]
+        for word in words:
+            if word not in stem:
+                if len(stem) > 1_000_000:
+                    stem.clear()
+                stem[word] = stemmer.stemWord(word)
+        return [stem[word] for word in words]
+
+    return analyse
+
+
+def searched_text(chunk: ChunkRow) -> str:
+    """What BM25 reads of a chunk: its headings, then its text, as the embedding model is given."""
+    return f"{chunk.heading_path}\n{chunk.text}" if chunk.heading_path else chunk.text
+
+
+@dataclass(frozen=True, slots=True)
+class BuildReport:
+    """What building took in its process of its own."""
+
+    seconds: float
+    peak_bytes: int
+
+
+def build_in_child(chunks: Path, folder: Path) -> BuildReport:
+    """Build the lexical index of chunks.parquet into `folder`, in a child whose memory dies with it.
+
+    Raises RaglineError with the child's last words when it fails.
+    """
+    command = [sys.executable, "-m", "rag.retrieval.build_lexical", str(chunks.resolve()), str(folder.resolve())]
+    root = Path(__file__).resolve().parent.parent.parent
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        what = f"the lexical index could not be built: {last}"
+        raise RaglineError(what, [Problem(str(folder), what, "run the same command again")])
+    faultpoint("lexical.built")
+    return BuildReport(**json.loads(done.stdout))
+
+
+def build(texts: Iterable[str], folder: Path) -> None:
+    """Write the lexical index of texts in row order. Raises StorageFailed."""
+    import bm25s
+
+    analyse = analyser()
+    vocabulary: dict[str, int] = {}
+    tokens = [[vocabulary.setdefault(stem, len(vocabulary)) for stem in analyse(text)] for text in texts]
+    model = bm25s.BM25(k1=K1, b=B, method="lucene")
+    rows = len(tokens)
+    if vocabulary:
+        model.index((tokens, vocabulary), create_empty_token=False, show_progress=False)
+        scores = model.scores
+    else:
+        scores = {"data": np.empty(0, np.float32), "indices": np.empty(0, np.int32), "indptr": np.zeros(1, np.int64)}
+    types = {"data": np.float32, "indices": np.int32, "indptr": np.int64}
+    for name in ARRAYS:
+        with create(folder / f"{name}.npy") as file:
+            np.lib.format.write_array(file, np.ascontiguousarray(scores[name], dtype=types[name]), allow_pickle=False)
+    write(folder / VOCABULARY, canonical(list(vocabulary)))
+    write(folder / META, canonical({**parameters(), "rows": rows}))
+
+
+class LexicalIndex:
+    """A mapped lexical index. Scores of rows without a word of the question are 0 and never returned by `search`."""
+
+    def __init__(self, path: Callable[[str], Path]) -> None:
+        """`path` gives the place of a file of the index by its name, as in `data.npy`. Raises Damaged."""
+        import bm25s
+
+        try:
+            self.meta = json.loads(path(META).read_bytes())
+            self._vocabulary = {stem: number for number, stem in enumerate(json.loads(path(VOCABULARY).read_bytes()))}
+            arrays = {name: np.load(path(f"{name}.npy"), mmap_mode="r", allow_pickle=False) for name in ARRAYS}
+        except (OSError, ValueError) as error:
+            what = f"the lexical index cannot be opened: {error}"
+            raise Damaged(what, [Problem("lexical/", what, "run `ragline repair`")]) from error
+        self.rows = int(self.meta["rows"])
+        self._model: Any = bm25s.BM25(k1=self.meta["k1"], b=self.meta["b"], method=self.meta["variant"])
+        self._model.scores = {**arrays, "num_docs": self.rows}
+        self._model.nonoccurrence_array = None
+        self._analyse = analyser()
+        self._lock = threading.Lock()
+
+    def scores(self, question: str, rows: NDArray[np.int64] | None = None) -> Floats:
+        """BM25 of every row, or of these: float32 [n]."""
+        with self._lock:
+            stems = self._analyse(question)
+        known = [self._vocabulary[stem] for stem in stems if stem in self._vocabulary]
+        if not known:
+            return np.zeros(self.rows if rows is None else len(rows), dtype=np.float32)
+        every = np.asarray(self._model.get_scores_from_ids(known), dtype=np.float32)
+        return every if rows is None else every[rows]
+
+    def search(self, question: str, k: int, rows: NDArray[np.int64] | None = None) -> tuple[Floats, NDArray[np.int64]]:
+        """The best k rows that share a word with the question, ties by row: scores [m], rows [m], m <= k."""
+        scores = self.scores(question, rows)
+        best = top(scores, k)
+        best = best[scores[best] > 0]
+        return scores[best], best.astype(np.int64) if rows is None else np.asarray(rows)[best]
+
+
+def top(scores: Floats, k: int) -> NDArray[np.intp]:
+    """Places of the k highest scores, best first, ties by place, also at the border.
+
+    >>> top(np.array([1, 3, 2, 3, 2], dtype=np.float32), 3).tolist()
+    [1, 3, 2]
+    """
+    if k <= 0 or not len(scores):
+        return np.empty(0, dtype=np.intp)
+    if k < len(scores):
+        border = np.partition(scores, len(scores) - k)[len(scores) - k]
+        above = np.flatnonzero(scores > border)
+        places = np.concatenate([above, np.flatnonzero(scores == border)[: k - len(above)]])
+    else:
+        places = np.arange(len(scores))
+    return places[np.lexsort((places, -scores[places]))]
+
+
+def read_texts(chunks: Path) -> Iterable[str]:
+    """The searched texts of chunks.parquet in row order."""
+    return map(searched_text, ChunkTable(chunks))
+
+
+def lexical_index(paths: Callable[[str], Path]) -> LexicalIndex:
+    """The lexical index of an opened version: `lexical_index(version.path)`."""
+    return LexicalIndex(lambda name: paths(f"lexical/{name}"))
+
+
+def remake(folder: Path) -> None:
+    """Build a version's lexical files again from its chunks.parquet, and put back those that are not right.
+
+    Raises Damaged where other bytes come out than the manifest promises, or chunks.parquet cannot be read.
+    """
+    with scratch(folder) as place:
+        build_in_child(folder / "chunks.parquet", place)
+        for name in FILES:
+            put_back(folder, f"lexical/{name}", place / name)
