@@ -43,7 +43,9 @@ def make(folder: Path, files: int) -> tuple[Path, Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             text = f"# Page {number}\n\n{body}\n"
             path.write_text(text)
-            records.write(json.dumps({"id": f"r{number:06d}", "title": f"Page {number}", "text": text, "n": number}) + "\n")
+            records.write(
+                json.dumps({"id": f"r{number:06d}", "title": f"Page {number}", "text": text, "n": number}) + "\n"
+            )
     return tree, lines
 
 
@@ -99,7 +101,9 @@ def main() -> None:
             "jsonl_snapshot_with_memory": lambda: snapshot(records, Snapshot.from_bytes(lines_memory), FAR),
             "jsonl_snapshot_rehash": lambda: snapshot(records, None, FAR),
             "jsonl_parse_floor": lambda: [json.loads(line) for line in lines.open("rb")],
-            "jsonl_read": lambda: sum(isinstance(item, Document) for item in read(snapshot(records, None, FAR), records)),
+            "jsonl_read": lambda: sum(
+                isinstance(item, Document) for item in read(snapshot(records, None, FAR), records)
+            ),
             "tree_read": lambda: sum(isinstance(item, Document) for item in read(snapshot(spec, None, FAR), spec)),
         }
         seconds = {name: [cpu(job)] for name, job in work.items()}

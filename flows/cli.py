@@ -45,11 +45,15 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> Parser:
     """Every command with its flags and an example."""
-    common = argparse.ArgumentParser(add_help=False)
+    common = Parser(add_help=False)
     group = common.add_argument_group("everywhere")
     group.add_argument("--json", action="store_true", help="one JSON object on stdout, nothing else")
-    group.add_argument("--config", action="append", default=[], metavar="FILE", help="settings file; repeatable, later wins")
-    group.add_argument("--set", action="append", default=[], metavar="section.key=value", dest="sets", help="repeatable")
+    group.add_argument(
+        "--config", action="append", default=[], metavar="FILE", help="settings file; repeatable, later wins"
+    )
+    group.add_argument(
+        "--set", action="append", default=[], metavar="section.key=value", dest="sets", help="repeatable"
+    )
     group.add_argument("--store", metavar="FOLDER", help="where versions and vectors lie")
     group.add_argument("--index", metavar="NAME", help="which index of the store (default: corpus.name)")
     group.add_argument("-v", "--verbose", action="store_true", help="tracebacks, and Prefect's own log")
@@ -76,7 +80,10 @@ def parser() -> Parser:
 
     def runner(made: Parser) -> None:
         made.add_argument(
-            "--runner", choices=["auto", "prefect", "direct"], default="auto", help="who runs the stages (default: auto)"
+            "--runner",
+            choices=["auto", "prefect", "direct"],
+            default="auto",
+            help="who runs the stages (default: auto)",
         )
 
     def spending(made: Parser) -> None:
@@ -87,22 +94,30 @@ def parser() -> Parser:
     def waiting(made: Parser) -> None:
         made.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait for another run to end")
 
-    plan = add("plan", "what would be embedded, what it costs and why; sends nothing", "ragline plan --detailed-exitcode")
+    plan = add(
+        "plan", "what would be embedded, what it costs and why; sends nothing", "ragline plan --detailed-exitcode"
+    )
     plan.add_argument("--detailed-exitcode", action="store_true", help="20 when changes wait, 0 when none do")
     spending(plan)
 
     index = add("index", "read, chunk, embed, build, verify, publish", "ragline index --max-usd 2")
     index.add_argument("--no-publish", action="store_true", help="stage the new version without making it live")
-    index.add_argument("--allow-removed", action="store_true", help="publish even if many documents vanished, this once")
+    index.add_argument(
+        "--allow-removed", action="store_true", help="publish even if many documents vanished, this once"
+    )
     index.add_argument("--create-store", action="store_true", help="a deployed run may begin a new, empty store")
     spending(index)
     waiting(index)
     runner(index)
 
-    ask = add("ask", "answer a question with citations and passages", 'ragline ask "Who closes the pass?" --where lang=en')
+    ask = add(
+        "ask", "answer a question with citations and passages", 'ragline ask "Who closes the pass?" --where lang=en'
+    )
     ask.add_argument("question", metavar="QUESTION")
     ask.add_argument("--stream", action="store_true", help="print the answer as it comes; with --json: JSON lines")
-    ask.add_argument("--where", action="append", default=[], metavar="key=value", help="only documents with this metadata")
+    ask.add_argument(
+        "--where", action="append", default=[], metavar="key=value", help="only documents with this metadata"
+    )
     ask.add_argument("--version", type=_version, dest="number", metavar="V", help="ask this version, not the live one")
     ask.add_argument("-k", type=int, metavar="K", help="how many passages (default: retrieval.k)")
 
@@ -116,11 +131,17 @@ def parser() -> Parser:
     add("versions", "the versions of an index", "ragline versions")
     publish = add("publish", "make a staged or older version live, and lift the hold", "ragline publish 7")
     publish.add_argument("number", nargs="?", type=_version, metavar="V", help="default: the newest")
-    rollback = add("rollback", "go back to an older version and hold it there", 'ragline rollback --reason "wrong prices"')
+    rollback = add(
+        "rollback", "go back to an older version and hold it there", 'ragline rollback --reason "wrong prices"'
+    )
     rollback.add_argument("number", nargs="?", type=_version, metavar="V", help="default: the one published before")
-    rollback.add_argument("--reason", default="", help="why; it stands in `status` and in the refusal of the next index")
+    rollback.add_argument(
+        "--reason", default="", help="why; it stands in `status` and in the refusal of the next index"
+    )
     verify = add("verify", "hold every file against its digest; trusts no memory", "ragline verify")
-    verify.add_argument("number", nargs="?", type=_version, metavar="V", help="default: all versions, CURRENT and the cache")
+    verify.add_argument(
+        "number", nargs="?", type=_version, metavar="V", help="default: all versions, CURRENT and the cache"
+    )
     repair = add("repair", "make anew what is broken, and only that", "ragline repair")
     gc = add("gc", "remove versions that nobody needs", "ragline gc --dry-run")
     gc.add_argument("--keep", type=int, metavar="N", help="how many of the newest stay (default: index.keep_versions)")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 # C0 and C1 controls but tab and newline, and the characters that reorder or hide text
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u061c]")
+ABSENT = "\u2013"
 STAGES = {
     "read": "reading and cutting",
     "embed": "embedding",
@@ -35,7 +36,7 @@ def note(text: str) -> None:
 
 def table(rows: Sequence[Sequence[object]], header: Sequence[str], indent: str = "") -> None:
     """Columns padded to their widest cell; numbers to the right. A missing value is shown as an en dash."""
-    cells = [["–" if cell is None else plain(str(cell)).replace("\n", " ") for cell in row] for row in rows]
+    cells = [[ABSENT if cell is None else plain(str(cell)).replace("\n", " ") for cell in row] for row in rows]
     right = [all(_is_number(row[column]) for row in cells) for column in range(len(header))] if cells else []
     widths = [max(len(row[column]) for row in [list(header), *cells]) for column in range(len(header))]
     for row in [list(header), *cells]:
@@ -47,7 +48,7 @@ def table(rows: Sequence[Sequence[object]], header: Sequence[str], indent: str =
 
 
 def _is_number(cell: str) -> bool:
-    return bool(re.fullmatch(r"[-+$–]?[\d,.]*%?( [MGk]?B)?", cell))
+    return bool(re.fullmatch(r"[-+$\u2013]?[\d,.]*%?( [MGk]?B)?", cell))
 
 
 def usd(amount: float | None) -> str:
@@ -78,7 +79,13 @@ def progress(*, quiet: bool = False) -> Iterator[Callable[[str, int, int | None]
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         tasks: dict[str, object] = {}
 

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 
@@ -57,6 +57,8 @@ Progress = Callable[[str, int, int | None], None]
 """Told (stage, done so far, of how many if that is known)."""
 
 BLOCK_BYTES = 8 << 20
+LAST = "last.json"
+"""How the last try to re-index ended, sealed, beside CURRENT."""
 HARMLESS = frozenset(
     {"hidden", "unsupported", "empty", "outside the corpus", "needs an extra", "special file", "pointer"}
 )
@@ -95,6 +97,8 @@ class Options:
     allow_removed: bool = False
     rehash: bool = False
     wait: float = 0.0
+    remake: bool = False
+    """Build even what is there already: a repair needs the files, not a new version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +158,14 @@ class Reindex:
         self._prepared: Prepared | None = None
         self._plan: Plan | None = None
         self._memory = Memory(parts.store, parts.name)
-        self._staged: Path | None = None
+        self.staged: Path | None = None
         self._digest: str | None = None
         self._dry = True
+        self._ended: Outcome | None = None
 
     # -- the frame
 
-    def __enter__(self) -> Reindex:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -183,7 +188,7 @@ class Reindex:
         Then a plan is there already, and every later stage does nothing. Raises CorpusMissing, Damaged.
         """
         parts = self._parts
-        if self._versions.current():
+        if not self._options.remake and self._versions.current():
             self._live = self._held.enter_context(self._versions.open())
         remembered = self._memory.load()
         known = remembered.snapshot if remembered else None
@@ -194,7 +199,7 @@ class Reindex:
         if remembered.content_digest != self._live.manifest.content_digest:
             return False
         self._plan = self._nothing_to_do(self._live)
-        if not self._dry and self._snapshot != remembered.snapshot:
+        if not self._dry and self._snapshot.hashed:
             self._memory.save(self._snapshot, remembered.fingerprint, remembered.content_digest)
         return True
 
@@ -262,6 +267,11 @@ class Reindex:
         )
         return self._plan
 
+    @property
+    def unchanged(self) -> bool:
+        """Whether the content is that of the live version; `plan` knows."""
+        return self._live is not None and self.plan().content_digest == self._live.manifest.content_digest
+
     def embed(self) -> int:
         """Send what the plan says, no more and no less; gives how many texts were sent.
 
@@ -303,9 +313,9 @@ class Reindex:
         parts, prepared = self._parts, self._prepared
         found = self._cache().lookup(prepared.keys)
         if not found.hit.all():
-            raise self._incomplete(prepared, found)
+            raise self._incomplete(found)
         self._digest = self._content_digest(prepared, found)
-        if self._digest is None or self._known_version() is not None:
+        if self._digest is None or (self._known_version() is not None and not self._options.remake):
             return
         dimensions = int(found.segments[0].dimensions)
         folder = prepared.folder
@@ -341,7 +351,7 @@ class Reindex:
         storage.faultpoint("pipeline.before_manifest")
         manifest.save(folder)
         storage.faultpoint("pipeline.staged")
-        self._staged = folder
+        self.staged = folder
 
     def publish(self) -> Outcome:
         """Give the version its number and make it live, or say why not. The last step, and an atomic one."""
@@ -376,9 +386,9 @@ class Reindex:
         return self._prepared
 
     def _staged_folder(self) -> Path:
-        if self._staged is None:
+        if self.staged is None:
             raise RuntimeError("build() comes before publish()")
-        return self._staged
+        return self.staged
 
     @contextlib.contextmanager
     def _folder(self) -> Iterator[Path]:
@@ -547,7 +557,7 @@ class Reindex:
         parts, plan = self._parts, self.plan()
         live = self._live.manifest.counts if self._live else {}
         counts = self._counts(self._prepared) if self._prepared else live
-        return Outcome(
+        self._ended = Outcome(
             run_id=self.run_id,
             plan=plan,
             version=version,
@@ -561,8 +571,9 @@ class Reindex:
             excluded_chunks=counts["excluded_chunks"],
             seconds=parts.clock.monotonic() - self._started,
         )
+        return self._ended
 
-    def _incomplete(self, prepared: Prepared, found: Found) -> RaglineError:
+    def _incomplete(self, found: Found) -> RaglineError:
         row = int(np.flatnonzero(~found.hit)[0])
         what = f"{int((~found.hit).sum()):,} chunks have no vector, the first is row {row}"
         return RaglineError(what, [Problem(self._parts.name, what, "run the same command again")])

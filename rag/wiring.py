@@ -14,7 +14,7 @@ import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -280,7 +280,7 @@ class Desk:
     def close(self) -> None:
         self._opened.close()
 
-    def __enter__(self) -> Desk:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -386,13 +386,13 @@ class Desk:
         return list(await asyncio.gather(*(one(question) for question in questions)))
 
     def ask(self, question: str, k: int | None = None, where: Mapping[str, Sequence[str]] | None = None) -> Answer:
-        """`aask` for callers without a loop, and for notebooks."""
+        """As `aask`, for callers without a loop, and for notebooks."""
         from rag.providers.facade import run_sync
 
         return run_sync(self.aask(question, k, where))
 
     def ask_many(self, questions: Iterable[str], k: int | None = None) -> list[Answer]:
-        """`aask_many` for callers without a loop, and for notebooks."""
+        """As `aask_many`, for callers without a loop, and for notebooks."""
         from rag.providers.facade import run_sync
 
         return run_sync(self.aask_many(questions, k))
@@ -400,7 +400,7 @@ class Desk:
     def retrieve(
         self, question: str, k: int | None = None, where: Mapping[str, Sequence[str]] | None = None
     ) -> list[Passage]:
-        """`aretrieve` for callers without a loop, and for notebooks."""
+        """As `aretrieve`, for callers without a loop, and for notebooks."""
         from rag.providers.facade import run_sync
 
         return run_sync(self.aretrieve(question, k, where))
@@ -423,3 +423,31 @@ def _toml(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key} = {_toml(inner)}" for key, inner in value.items()) + "}"
     return json.dumps(str(value) if isinstance(value, Path) else value)
+
+
+def price_of(settings: Settings, model: str) -> Price | None:
+    """The price of `provider/name` under these settings."""
+    from rag.providers.prices import price
+
+    return price(model, settings.embedding.base_url if settings.embedding.model == model else None, prices(settings))
+
+
+def describe_corpus(settings: Settings) -> str:
+    """What stands where the settings say, in a sentence. Raises CorpusMissing, UsageError."""
+    from rag.corpus.snapshot import snapshot
+
+    found = snapshot(corpus_spec(settings), None, 0)
+    return f"{len(found.paths):,} files to read"
+
+
+def describe_embedding(settings: Settings, world: World) -> str:
+    """Model, price and key of the settings, in a sentence. Raises UnknownModel, KeyMissing; sends nothing."""
+    from rag.providers.door import key_of
+
+    made = parts(settings, world)
+    if made.terms.free:
+        return f"{made.model.identity.name} runs on this machine and costs nothing"
+    key_of(embedding_settings(settings), world.environment)
+    known = made.terms.usd_per_million
+    price = "no price is known, so max_tokens is needed" if known is None else f"${known} a million tokens"
+    return f"{made.model.identity.name}: a key is there, {price}"

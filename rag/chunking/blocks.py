@@ -15,7 +15,7 @@ Span = tuple[int, int]
 Cuts = tuple[list[int], list[int]]
 """Places in rising order, and the strength of each: a class, then a hash of what follows."""
 
-_CONTEXT = 40
+_CONTEXT = 24
 _MAX_TITLE = 500
 
 
@@ -52,7 +52,9 @@ _EVENT = re.compile(
 )
 _CLOSING = re.compile(r"(?:^|[ \t]+)#+[ \t]*$")
 _ATTRIBUTES = re.compile(r"[ \t]*\{[ \t]*[#.:][^{}]*\}[ \t]*$")
-_NOT_PARAGRAPH = re.compile(r"[ \t]*(?:\r?$|#{1,6}[ \t]|>|[-+*][ \t]|\d{1,9}[.)][ \t]|\||```|~~~|<|=+[ \t\r]*$|-+[ \t\r]*$)")
+_NOT_PARAGRAPH = re.compile(
+    r"[ \t]*(?:\r?$|#{1,6}[ \t]|>|[-+*][ \t]|\d{1,9}[.)][ \t]|\||```|~~~|<|=+[ \t\r]*$|-+[ \t\r]*$)"
+)
 
 
 def title_of(line: str) -> str:
@@ -112,7 +114,9 @@ def plain(text: str, start: int, context: tuple[str, ...]) -> Layout:
 def _fence_end(source: str, at: int, marks: str, indent: str | None) -> int | None:
     """The end of the line that closes a fence, or of the text. An indented fence counts only when it is closed."""
     bound = r" {0,3}" if indent is None else re.escape(indent)
-    close = re.compile(rf"\n{bound}{re.escape(marks[0])}{{{min(len(marks), 1000)},}}[ \t]*(?=\r?(?:\n|\Z))").search(source, at)
+    close = re.compile(rf"\n{bound}{re.escape(marks[0])}{{{min(len(marks), 1000)},}}[ \t]*(?=\r?(?:\n|\Z))").search(
+        source, at
+    )
     if close:
         return close.end()
     return len(source) if indent is None else None
@@ -130,7 +134,9 @@ def _paragraph_start(source: str, end: int, floor: int) -> int | None:
     return top
 
 
-def _sections(text: str, start: int, context: tuple[str, ...], headings: list[tuple[int, int, int, str]]) -> list[Section]:
+def _sections(
+    text: str, start: int, context: tuple[str, ...], headings: list[tuple[int, int, int, str]]
+) -> list[Section]:
     sections: list[Section] = []
     stack: list[tuple[int, str, int]] = []
     outer = (-1,) * len(context)

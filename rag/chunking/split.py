@@ -8,6 +8,7 @@ few characters behind the place, so nothing far away decides.
 from __future__ import annotations
 
 import bisect
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -23,7 +24,9 @@ SMALLEST = 16
 LONGEST = 32
 """Characters a token, above which a span counts as over the limit: a run of spaces may be one token."""
 _SLACK = 8
-_MARGIN = 4
+_MARGIN = 3
+JOIN = True
+SMALL = 1.0
 _BEGINNINGS = (
     re.compile(r"\n[ \t\r]*\n\s*|[.!?\u2026][\"'\u201d\u2019)\]*_`]*\s+(?=[^\sa-z])|[\u3002\uff01\uff1f]\s*"),
     re.compile(r"\n\s*"),
@@ -92,7 +95,9 @@ class Prefixes:
 class Splitter:
     """Cuts one document."""
 
-    def __init__(self, document: Document, encoded: Encoded, layout: Layout, limits: Limits, prefixes: Prefixes) -> None:
+    def __init__(
+        self, document: Document, encoded: Encoded, layout: Layout, limits: Limits, prefixes: Prefixes
+    ) -> None:
         self._document = document
         self._text = document.text
         self._encoded = encoded
@@ -132,9 +137,7 @@ class Splitter:
                     tokens = 0
         if not tokens:
             tokens = self._encoded.count(prefix, start, end)
-        return Chunk(
-            self._document.doc_id, ordinal, start, end, section.path, self._text[start:end], prefix, tokens
-        )
+        return Chunk(self._document.doc_id, ordinal, start, end, section.path, self._text[start:end], prefix, tokens)
 
     def _overlap(self, prefix: str, start: int, end: int, floor: int) -> int:
         """Where a chunk may begin earlier: a sentence, a line or a word in the tokens before it, or where it is."""
@@ -158,37 +161,59 @@ class Splitter:
         """The cores of a section's chunks: disjoint, in order, all that is not white space."""
         if self._fits(section, start, end):
             return [(start, end)]
-        parts: list[Span] = []
-        self._divide(section, start, end, levels, parts)
-        return [self._trimmed(left, right) for left, right in self._joined(section, parts)]
+        cuts: list[tuple[int, int]] = []
+        self._divide(section, start, end, levels, cuts)
+        if JOIN:
+            cuts = self._kept(section, start, end, cuts)
+        places = [start, *(place for place, _ in cuts), end]
+        return [self._trimmed(left, right) for left, right in itertools.pairwise(places)]
 
-    def _divide(self, section: Section, start: int, end: int, levels: tuple[Level, ...], parts: list[Span]) -> None:
+    def _divide(
+        self, section: Section, start: int, end: int, levels: tuple[Level, ...], cuts: list[tuple[int, int]]
+    ) -> None:
         if not levels:
-            parts.extend(self._pieces(section, start, end))
+            cuts.extend((left, 0) for left, _ in itertools.islice(self._pieces(section, start, end), 1, None))
             return
         level, *finer = levels
-        for left, right, fits in self._carved(section, start, end, level(self._text, start, end, self._layout)):
-            if fits:
-                parts.append((left, right))
-            else:
-                self._divide(section, left, right, tuple(finer), parts)
+        found = level(self._text, start, end, self._layout)
+        for left, right, fits, strength in self._carved(section, start, end, found):
+            if left > start:
+                cuts.append((left, (len(levels) << 40) + strength))
+            if not fits:
+                self._divide(section, left, right, tuple(finer), cuts)
 
-    def _carved(self, section: Section, start: int, end: int, cuts: Cuts) -> Iterator[tuple[int, int, bool]]:
-        """Spans between the cuts that are taken, and whether each fits."""
+    def _kept(self, section: Section, start: int, end: int, cuts: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """The cuts without those between two small parts that fit together; the weakest go first."""
+        before = {place: (cuts[at - 1][0] if at else start) for at, (place, _) in enumerate(cuts)}
+        after = {place: (cuts[at + 1][0] if at + 1 < len(cuts) else end) for at, (place, _) in enumerate(cuts)}
+        gone = set()
+        for _, place in sorted((strength, place) for place, strength in cuts):
+            left, right = before[place], after[place]
+            b=self._encoded.before
+            if min(b(place)-b(left),b(right)-b(place)) < SMALL*self._limits.max_tokens and self._fits(section, left, right):
+                gone.add(place)
+                if left in after:
+                    after[left] = right
+                if right in before:
+                    before[right] = left
+        return [cut for cut in cuts if cut[0] not in gone]
+
+    def _carved(self, section: Section, start: int, end: int, cuts: Cuts) -> Iterator[tuple[int, int, bool, int]]:
+        """Spans between the cuts that are taken, whether each fits, and the strength of the cut before it."""
         places, strengths = cuts
         if not places:
-            yield start, end, False
+            yield start, end, False, 0
             return
         weights = self._encoded.before_each(places)
         limit = self._limits.max_tokens - self._encoded.tokenizer.piece(self._prefixes.of(section, end))
-        margin = limit // _MARGIN
+        margin = int(limit // _MARGIN)
         before = self._encoded.before
-        stack = [(start, before(start), 0, end, before(end), len(places))]
+        stack = [(start, before(start), 0, end, before(end), len(places), 0)]
         while stack:
-            left, low, first, right, high, last = stack.pop()
+            left, low, first, right, high, last, strength = stack.pop()
             fits = self._fits(section, left, right, high - low)
             if fits or first == last:
-                yield left, right, fits
+                yield left, right, fits, strength
                 continue
             inner = bisect.bisect_left(weights, low + margin, first, last)
             outer = bisect.bisect_right(weights, high - margin, inner, last)
@@ -198,8 +223,8 @@ class Splitter:
                 cut = min(max(first, bisect.bisect_left(weights, (low + high) // 2, first, last) - 1), last - 1)
                 if cut + 1 < last and weights[cut + 1] - low < high - weights[cut]:
                     cut += 1
-            stack.append((places[cut], weights[cut], cut + 1, right, high, last))
-            stack.append((left, low, first, places[cut], weights[cut], cut))
+            stack.append((places[cut], weights[cut], cut + 1, right, high, last, strengths[cut]))
+            stack.append((left, low, first, places[cut], weights[cut], cut, strength))
 
     def _pieces(self, section: Section, start: int, end: int) -> Iterator[Span]:
         """The last resort: between tokens that begin at a code point, at the strongest place of each second half."""
@@ -209,8 +234,12 @@ class Splitter:
             first = encoded.before(start)
             span = max(1, room)
             while True:
-                places = [p for p in map(encoded.place, range(first + (span + 1) // 2, first + span + 1)) if start < p < end]
-                places = [p for p in places if p - start <= LONGEST * limit] or [start + min(LONGEST * limit // 2, end - start - 1)]
+                places = [
+                    p for p in map(encoded.place, range(first + (span + 1) // 2, first + span + 1)) if start < p < end
+                ]
+                places = [p for p in places if p - start <= LONGEST * limit] or [
+                    start + min(LONGEST * limit // 2, end - start - 1)
+                ]
                 cut = max(places, key=lambda p: (not joins(text, p), crc32(text[p : p + 8].encode()), p))
                 if span == 1 or self._fits(section, start, cut):
                     break
@@ -218,9 +247,6 @@ class Splitter:
             yield start, cut
             start = cut
         yield start, end
-
-    def _joined(self, section: Section, parts: list[Span]) -> list[Span]:
-        return parts
 
     def _fits(self, section: Section, start: int, end: int, weight: int | None = None) -> bool:
         limit = self._limits.max_tokens

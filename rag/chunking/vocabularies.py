@@ -169,7 +169,9 @@ def _sentencepiece(_: tokenizers.Tokenizer, parsed: Mapping[str, Any]) -> Kind |
     ]
     if model["type"] != "BPE" or not model.get("byte_fallback") or parsed.get("pre_tokenizer"):
         return None
-    if normalizer.get("normalizers") != steps or any(token["lstrip"] or token["rstrip"] for token in parsed["added_tokens"]):
+    if normalizer.get("normalizers") != steps or any(
+        token["lstrip"] or token["rstrip"] for token in parsed["added_tokens"]
+    ):
         return None
     vocabulary: dict[str, int] = model["vocab"]
     if any("\n" in token or re.search(f"[^{_MARK}]{_MARK}", token) for token in vocabulary):

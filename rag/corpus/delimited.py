@@ -53,8 +53,10 @@ def rows(file: BinaryIO, spec: CorpusSpec, delimiter: str | None = None) -> Rows
                 names = _names(cells)
                 continue
             if len(cells) != len(names):
-                raise Unreadable("columns", f"{len(cells)} cells where the header has {len(names)}")
-            yield table.line_num, dict(zip(names, cells, strict=True))
+                wrong = Unreadable("columns", f"{len(cells)} cells where the header has {len(names)}")
+                yield table.line_num, wrong
+            else:
+                yield table.line_num, dict(zip(names, cells, strict=True))
         except Unreadable as verdict:
             yield table.line_num, verdict
             if names is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import os
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -16,12 +15,28 @@ from rag.types import Json
 if TYPE_CHECKING:
     from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-_LIKE_SCRIPT = (
-    "script style noscript template svg iframe object canvas audio video nav footer aside dialog "
-    "button input select textarea"
-).split()
+_LEFT_OUT = [
+    "script",
+    "style",
+    "noscript",
+    "template",
+    "svg",
+    "iframe",
+    "object",
+    "canvas",
+    "audio",
+    "video",
+    "nav",
+    "footer",
+    "aside",
+    "dialog",
+    "button",
+    "input",
+    "select",
+    "textarea",
+]
 _BLOCKS = frozenset(
-    "address article body caption center dd details div dl dt fieldset figcaption figure form header hgroup hr html "
+    "address article body caption center dd details div dl dt fieldset figcaption figure form header hgroup hr html "  # noqa: SIM905 - a list of words
     "legend main p section summary tbody tfoot thead".split()
 )
 _HEADINGS = {f"h{level}": "#" * level for level in range(1, 7)}
@@ -56,7 +71,7 @@ def read(data: bytes, spec: CorpusSpec) -> Page:
     metadata = _metadata(tree)
     title = tree.css_first("head > title") or tree.css_first("h1")
     named = one_line(title.text()) if title is not None else ""
-    tree.strip_tags(_LIKE_SCRIPT)
+    tree.strip_tags(_LEFT_OUT)
     text = next((text for node, forms in _candidates(tree) if (text := _Markdown(forms=forms).of(node)).strip()), "")
     return Page(whole(text), named, metadata)
 
@@ -304,12 +319,18 @@ class _Markdown:
         first, self._marker, item = self._marker or prefix, "", bool(self._marker)
         if self._out:
             # Items of one list stand close together, all else has an empty line between.
-            within = os.path.commonprefix((self._last, prefix)).rstrip()
+            within = _common(self._last, prefix)
             apart = f"\n{within}\n" if ">" in within else "\n\n"
             self._out.append("\n" if item and self._item else apart)
         self._item, self._last = item, prefix
         lines = block.split("\n")
         self._out.append("\n".join([first + lines[0], *((prefix + line).rstrip() for line in lines[1:])]))
+
+
+def _common(one: str, other: str) -> str:
+    """What two prefixes share: where it holds a quote, the empty line between stays inside that quote."""
+    size = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return one[:size].rstrip()
 
 
 def _collapsed(parts: list[str]) -> str:

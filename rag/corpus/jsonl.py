@@ -64,7 +64,7 @@ def parse(line: bytes, encoding: str | None = None) -> dict[str, Any]:
     except UnicodeDecodeError:
         text = decode(line, encoding)
     try:
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
+        value = _DECODER.decode(text)
     except RecursionError as error:
         raise Unreadable("nesting", "nested too deeply") from error
     except ValueError as error:
@@ -87,6 +87,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
 
 
 def _refuse_surrogates(value: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import functools
 import math
 import re
@@ -110,7 +110,7 @@ def _plain(value: Any, budget: Iterator[int], depth: int) -> Json:
 
 
 def _word(value: Any) -> str:
-    return value.isoformat() if isinstance(value, datetime.date) else str(value)
+    return value.isoformat() if isinstance(value, dt.date) else str(value)
 
 
 def first_heading(text: str, start: int = 0) -> str:

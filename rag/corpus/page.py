@@ -21,7 +21,7 @@ class Page:
     body_start: int = 0
 
 
-class Unreadable(Exception):  # noqa: N818 - a verdict about one source, not a failure of the run
+class Unreadable(Exception):
     """One source cannot be a document: a short reason and a sentence."""
 
     def __init__(self, reason: str, detail: str) -> None:

@@ -48,7 +48,7 @@ def reading_identity(snapshot: Snapshot, spec: CorpusSpec) -> dict[str, Json]:
     """What makes the documents of two equal snapshots equal: the settings, and each reader in use with its version."""
     suffixes = {path.rpartition("/")[2].partition(".")[2].lower() for path in snapshot.paths}
     readers = {known[0].identity for suffix in suffixes if (known := reader_of(f"x.{suffix}"))}
-    return {**spec.identity(), "readers": sorted(readers)}
+    return {**spec.identity(), "readers": list[Json](sorted(readers))}
 
 
 @dataclass(slots=True)
@@ -120,16 +120,17 @@ class _Files:
         self._spec = reading.spec
         self._roots = roots
         self._worker = worker
+        self._readers = [_reader(path) for path in self.paths]
 
     def rows(self, *, records: bool) -> Iterator[int]:
         """Rows of the snapshot that are files of many records, or that are one document, in order of their paths."""
-        return (row for row, path in enumerate(self.paths) if (_reader(path)[0].rows is not None) == records)
+        return (row for row, known in enumerate(self._readers) if (known[0].rows is not None) == records)
 
     def page(self, row: int) -> Document | Excluded:
         """The one document of a file."""
         path, root = self.paths[row], self._root(row)
         source = source_name(root, path)
-        reader, packing = _reader(path)
+        reader, packing = self._readers[row]
         try:
             data = self._bytes(row)
             digest = hashlib.sha256(data)
@@ -137,10 +138,7 @@ class _Files:
                 self._reading.stale = True
             _refuse_pointer(data[:64])
             page = self._page(reader, unpacked_whole(data, packing, PAGE_LIMIT) if packing else data)
-            if not page.text[page.body_start :].strip():
-                raise Unreadable(
-                    "empty", "nothing but white space" + (" behind the front matter" * bool(page.body_start))
-                )
+            _refuse_empty(page)
         except Exception as error:  # noqa: BLE001 - one bad file never ends the run
             return self._verdict(error, source)
         return Document(
@@ -159,7 +157,7 @@ class _Files:
         """Put the documents of a record file into the spool and give its other rows."""
         path, root = self.paths[row], self._root(row)
         source = source_name(root, path)
-        reader, packing = _reader(path)
+        reader, packing = self._readers[row]
         assert reader.rows is not None
         before = len(spool.ids)
         silent = True
@@ -181,7 +179,7 @@ class _Files:
             yield Excluded(source, "read", "empty", "not one record in the file")
 
     def _root(self, row: int) -> Root:
-        return self._roots[self._snapshot.root_of[row]]
+        return self._roots[int(self._snapshot.root_of[row])]
 
     def _page(self, reader: Reader, data: bytes) -> Page:
         assert reader.page is not None
@@ -189,13 +187,21 @@ class _Files:
             return self._worker.page(reader, data, self._spec)
         return reader.page(data, self._spec)
 
+    def _open(self, row: int) -> tuple[int, os.stat_result]:
+        try:
+            return open_source(self._root(row), self.paths[row], int(self._snapshot.stats[row, 3]))
+        except (OSError, Unreadable):
+            self._reading.stale = True
+            raise
+
     def _bytes(self, row: int) -> bytes:
-        handle, status = open_source(self._root(row), self.paths[row], int(self._snapshot.stats[row, 3]))
+        handle, status = self._open(row)
         with open(handle, "rb", buffering=0) as file:
             data = file.read(min(status.st_size, PAGE_LIMIT) + 1)
             if len(data) > status.st_size:
                 data += file.read(PAGE_LIMIT - len(data) + 1)
         if len(data) > PAGE_LIMIT:
+            self._reading.stale = True
             raise Unreadable("too large", f"more than {PAGE_LIMIT:,} bytes, the limit for one document")
         return data
 
@@ -203,18 +209,19 @@ class _Files:
     def _stream(self, row: int, packing: Packing | None) -> Iterator[BinaryIO]:
         """A record file as a stream. It may be longer than memory, so that its stat stands for its bytes."""
         expected = tuple(self._snapshot.stats[row].tolist())
-        handle, status = open_source(self._root(row), self.paths[row], expected[3])
+        handle, status = self._open(row)
         with open(handle, "rb", buffering=1 << 18) as file:
-            _refuse_pointer(file.peek(64)[:64])
-            yield unpacked(file, packing, BOMB_RATIO * status.st_size + BOMB_FREE) if packing else file
-            if not stat_row(status) == stat_row(os.fstat(handle)) == expected:
-                self._reading.stale = True
+            try:
+                _refuse_pointer(os.pread(handle, 64, 0))
+                yield unpacked(file, packing, BOMB_RATIO * status.st_size + BOMB_FREE) if packing else file
+            finally:
+                if not stat_row(status) == stat_row(os.fstat(handle)) == expected:
+                    self._reading.stale = True
 
     def _verdict(self, error: Exception, source: str) -> Excluded:
         if isinstance(error, Unreadable):
             return error.row(source)
         if isinstance(error, OSError) and error.strerror:
-            self._reading.stale = True
             return Excluded(source, "read", "unreadable", error.strerror)
         return Excluded(source, "read", "failed", f"{type(error).__name__}: {error}"[:500])
 
@@ -223,6 +230,11 @@ def _reader(path: str) -> tuple[Reader, Packing | None]:
     known = reader_of(path.rpartition("/")[2])
     assert known is not None
     return known
+
+
+def _refuse_empty(page: Page) -> None:
+    if not page.text[page.body_start :].strip():
+        raise Unreadable("empty", "nothing but white space" + " behind the front matter" * bool(page.body_start))
 
 
 def _refuse_pointer(head: bytes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import datetime
+import datetime as dt
 import decimal
 import hashlib
 import math
@@ -146,6 +146,6 @@ def plain(value: Any, depth: int = _DEPTH) -> Json:
         return base64.b64encode(value).decode("ascii")
     if isinstance(value, Iterable):
         return [plain(item, depth - 1) for item in value]
-    if isinstance(value, datetime.date | datetime.time):
+    if isinstance(value, dt.date | dt.time):
         return value.isoformat()
     return float(value) if isinstance(value, decimal.Decimal) and value.is_finite() else str(value)

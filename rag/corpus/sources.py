@@ -310,15 +310,17 @@ def open_source(root: Root, path: str, inode: int) -> tuple[int, os.stat_result]
     handle = os.open(absolute, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
         status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise Unreadable("not a file", f"a {_kind(status.st_mode)}")
         replaced = stat_row(status)[3] != inode and root.single is None
-        if replaced and not is_inside(os.path.realpath(absolute), os.path.realpath(root.folder)):
-            raise Unreadable("outside the corpus", "a link that leads out of the listed folder")
+        away = replaced and not is_inside(os.path.realpath(absolute), os.path.realpath(root.folder))
     except BaseException:
         os.close(handle)
         raise
-    return handle, status
+    if stat.S_ISREG(status.st_mode) and not away:
+        return handle, status
+    os.close(handle)
+    if away:
+        raise Unreadable("outside the corpus", "a link that leads out of the listed folder")
+    raise Unreadable("not a file", f"a {_kind(status.st_mode)}")
 
 
 def nothing_found(spec: CorpusSpec, excluded: Iterable[Excluded]) -> CorpusMissing:

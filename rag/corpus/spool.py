@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Self
 
 from rag.storage import failures_named
 from rag.types import Document
@@ -32,7 +32,7 @@ class Spool:
         self._flushed = True
         self._order: Sequence[int] | None = None
 
-    def __enter__(self) -> Spool:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

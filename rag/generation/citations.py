@@ -18,6 +18,7 @@ from rag.generation.words import stems
 from rag.types import Citation, Passage
 
 _MARKER = re.compile(r"\[(\d{1,4}(?:\s?[,;–-]\s?\d{1,4})*)\]")
+_MARKERS = re.compile(rf"(?:(?:(?<!\s)\s+)?{_MARKER.pattern})+")
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
 _WIDEST = 50
 
@@ -28,7 +29,7 @@ def without_markers(text: str) -> str:
     >>> without_markers("It opened in 1887 [1][2].")
     'It opened in 1887.'
     """
-    return re.sub(rf"(?:\s*{_MARKER.pattern})+", "", text)
+    return _MARKERS.sub("", text)
 
 
 def cited(text: str, passages: Sequence[Passage]) -> tuple[Citation, ...]:

@@ -30,7 +30,7 @@ _SYSTEM = re.compile(r"\A\s*# System[ \t]*\n")
 # characters and variation selectors, which models read and people do not see, and [INST]-like tokens of chat templates.
 # Joiners (U+200C, U+200D) stay: Persian and Hindi are spelt with them.
 _ESCAPED = re.compile(
-    "[&<>\"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f"
+    '[&<>"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f'
     "\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0e\ufeff\uffa0\ufff0-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
     r"|\[(?=/?[A-Z][A-Z_ ]*\])"
 )
@@ -118,7 +118,9 @@ def load_prompt(
         try:
             raw = path.read_bytes()
         except OSError as error:
-            raise _refused([Problem(where, f"cannot be read: {error.strerror or error}", "name a prompt file")]) from error
+            raise _refused(
+                [Problem(where, f"cannot be read: {error.strerror or error}", "name a prompt file")]
+            ) from error
     return parse_prompt(raw, where, placeholders)
 
 

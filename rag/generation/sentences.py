@@ -5,7 +5,6 @@ One pass over the lines and one over the stops in each paragraph: linear in the 
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,10 +16,10 @@ _LINE = re.compile(r"[^\n]*\n?")
 _FENCE = re.compile(r"\s{0,3}(`{3,}|~{3,})")
 _HEADING = re.compile(r"\s{0,3}#{1,6}(?:\s|$)")
 _ITEM = re.compile(r"\s*(?:[-*+•]|\d{1,4}[.)]|[a-z]\))\s+(?=\S)|\s*>\s?")
-_RULE = re.compile(r"\s*(?:\|?\s*:?-{2,}:?\s*(?:\|\s*:?-{2,}:?\s*)*\|?|[-*_=](?:\s*[-*_=]){2,})\s*$")
+_RULE = re.compile(r"[-|:=*_+~ \t]{2,}")
 _COMMENT = re.compile(r"\s*<!--.*-->\s*$")
 # A stop, what closes with it, and the space behind it; in scripts without spaces the stop alone.
-_STOP = re.compile(r"[.!?…؟।]+[\"'”’»)\]*_`]*(?=\s)|[。！？]+[”’」』）]*")
+_STOP = re.compile(r"(?<![.!?…؟।])[.!?…؟।]++[\"'”’»)\]*_`]*+(?=\s)|[。！？]++[”’」』）]*+")
 _BEFORE = re.compile(r"(?:^|[\s(\[\"'“‘*_])([^\s(\[\"'“‘*_]{1,12})$")
 _ABBREVIATIONS = frozenset(
     "mr mrs ms dr prof st sr jr rev gen col lt sgt capt gov sen rep hon vs etc e.g i.e cf al no nos vol fig figs eq sec "
@@ -44,10 +43,9 @@ class Unit:
     above: str = ""
 
 
-@functools.lru_cache(maxsize=4096)
-def units(text: str) -> tuple[Unit, ...]:
+def units(text: str) -> list[Unit]:
     """The quotable parts of a passage in order; they do not overlap."""
-    return tuple(_units(text))
+    return list(_units(text))
 
 
 def _units(text: str) -> Iterator[Unit]:
@@ -66,7 +64,15 @@ def _units(text: str) -> Iterator[Unit]:
         opening = _FENCE.match(line)
         is_row = bare.startswith("|") and bare.count("|") > 1
         item = _ITEM.match(line)
-        alone = fence or opening or not bare or is_row or _HEADING.match(line) or _RULE.match(line) or _COMMENT.match(line)
+        alone = (
+            fence
+            or opening
+            or not bare
+            or is_row
+            or _HEADING.match(line)
+            or _RULE.fullmatch(bare)
+            or _COMMENT.match(line)
+        )
         if not is_row:
             header, rows = "", 0
         if (alone or item) and paragraph:
@@ -79,13 +85,11 @@ def _units(text: str) -> Iterator[Unit]:
                 yield _trimmed(text, start, end, "code")
         elif opening:
             fence = opening[1]
-        elif not bare or _COMMENT.match(line):
-            continue
-        elif _RULE.match(line):
+        elif not bare or _RULE.fullmatch(bare) or _COMMENT.match(line):
             continue
         elif is_row:
             rows += 1
-            if rows == 1 and _RULE.match(text, end, _line_end(text, end)):
+            if rows == 1 and _RULE.fullmatch(text[end : _line_end(text, end)].strip()):
                 header = bare
                 continue
             yield _trimmed(text, start, end, "row", header)

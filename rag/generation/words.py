@@ -1,11 +1,10 @@
-"""Content words as stems, with their places: what overlap is counted in."""
+"""Content words as stems: what overlap is counted in."""
 
 from __future__ import annotations
 
 import functools
 import re
 import threading
-from typing import NamedTuple
 
 # Numbers keep their separators (1,200 and 12:40), so that a wrong number shares nothing with the right one. Scripts
 # without spaces are read by the character.
@@ -20,17 +19,9 @@ STOP = frozenset(
     "most much must my name named no nor not of off often on one only or other our out over own part per said same say "
     "shall she should since so some sort such tell than that the their them then there these they this those through "
     "thus to too type under until up upon us use used using usually very via was we were what whatever when where "
-    "whether which while who whom whose why will with within without would yet you your s t d ll re ve m "
+    "whether which while who whom whose why will with within without would yet you your s t d ll re ve "
     "please called known term happen happened happens".split()
 )
-
-
-class Word(NamedTuple):
-    """A content word: its stem, and where it stands."""
-
-    stem: str
-    start: int
-    end: int
 
 
 @functools.cache
@@ -52,20 +43,15 @@ def stem(word: str) -> str:
         return stemmer.stemWord(word)  # type: ignore[attr-defined, no-any-return]
 
 
-def words(text: str) -> list[Word]:
-    """The content words of a text in order.
+def words(text: str) -> list[str]:
+    """The stems of a text's content words in order.
 
-    >>> [word.stem for word in words("The trains were stopped at 1,200 m")]
-    ['train', 'stop', '1,200']
+    >>> words("The trains were stopped at 1,200 m")
+    ['train', 'stop', '1,200', 'm']
     """
-    found = []
-    for match in _WORD.finditer(text):
-        low = match[0].lower()
-        if low not in STOP:
-            found.append(Word(stem(low), match.start(), match.end()))
-    return found
+    return [stem(word) for word in _WORD.findall(text.lower()) if word not in STOP]
 
 
 def stems(text: str) -> frozenset[str]:
     """The distinct stems of a text."""
-    return frozenset(word.stem for word in words(text))
+    return frozenset(words(text))

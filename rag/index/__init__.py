@@ -1,5 +1,5 @@
 """Vectors and tables of the published versions.
 
-Read: kinds, build (vectors -> index.faiss), tables, manifest, current, versions (publish, rollback, gc), opening,
+Read: kinds, build and tuning (vectors -> index.faiss), tables, manifest, current, versions (publish, rollback, gc), opening,
 search (an opened version), verify (and repair).
 """

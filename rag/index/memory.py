@@ -15,6 +15,7 @@ from rag import storage
 from rag.corpus.snapshot import Snapshot
 from rag.digest import canonical
 from rag.errors import RaglineError
+from rag.types import Json
 
 FORMAT = 1
 
@@ -48,7 +49,7 @@ class Memory:
     def save(self, snapshot: Snapshot, fingerprint: str, content_digest: str) -> None:
         """Remember; a store that cannot be written just forgets."""
         body = snapshot.to_bytes()
-        head = {
+        head: dict[str, Json] = {
             "format": FORMAT,
             "sha256": hashlib.sha256(body).hexdigest(),
             "fingerprint": fingerprint,

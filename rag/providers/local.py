@@ -48,15 +48,6 @@ def one_file(folder: Path, name: str, model: str, install: str) -> Path:
     return path
 
 
-def tokenizer_path(model: str) -> Path:
-    """The tokenizer.json of a local embedding model, for exact counts. Raises UnknownModel."""
-    if model == "local/minilm":
-        from rag.providers.minilm import files
-    else:
-        files = _files
-    return files()[1]
-
-
 @functools.cache
 def revision(weights: Path, tokenizer: Path) -> str:
     """sha256 over the digests of weights and tokenizer, hex; each file is hashed once a process."""

@@ -39,6 +39,8 @@ class DenseRetriever:
 
     async def rank(self, questions: Sequence[str], depth: int, rows: Rows | None) -> list[Ranking]:
         """Each question's best rows with their cosines."""
+        if not questions:
+            return []
         scores, found = self._vectors.search(unit(await self._embed(questions)), depth, rows)
         return [(part[row >= 0], row[row >= 0]) for part, row in zip(scores, found, strict=True)]
 

@@ -10,15 +10,16 @@ import pytest
 
 from rag.errors import RaglineError, StorageFailed
 from rag.index import kinds
-from rag.index.build import ADD_ROWS, build, sample_rows, wilson
+from rag.index.build import ADD_ROWS, build
 from rag.index.search import map_index
+from rag.index.tuning import sample_rows, wilson
 from rag.ports import Floats
 from tests.index.making import blocks_of, vectors
 
 
 def unit(raw: Floats) -> Floats:
     wide = raw.astype(np.float64)
-    return (wide / np.linalg.norm(wide, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(wide / np.linalg.norm(wide, axis=1, keepdims=True), dtype=np.float32)
 
 
 def built(raw: Floats, kind: str, path: Path, size: int = 100) -> Any:

@@ -99,7 +99,7 @@ def test_killed_at_a_point_the_old_or_the_new_version_is_live(point: str, patter
             assert [path.name for path in versions.root.iterdir() if path.name.startswith(".")] == []
             assert list((store / "staging").iterdir()) == []
             shutil.rmtree(store)
-    if point.startswith("versions.") or point.startswith("move_folder"):
+    if point.startswith(("versions.", "move_folder")):
         assert passed > 0, "this moment never came"
 
 
@@ -125,5 +125,3 @@ def test_killed_while_the_very_first_version_is_published_nothing_is_damage(patt
         shutil.copytree(pattern / "staging" / "s4", folder, dirs_exist_ok=True)
         run(store, "publish_staged", str(folder))
         assert live(versions) in {1, 2}
-
-

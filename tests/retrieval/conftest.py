@@ -21,10 +21,10 @@ def stage(tmp_path: Path) -> Callable[..., Path]:
     """stage(count, seed) -> a finished folder on the store's file system."""
     made: list[int] = []
 
-    def staged(count: int = 40, seed: int = 1, **options: object) -> Path:
+    def staged(count: int = 40, seed: int = 1, dimensions: int = 32, **options: object) -> Path:
         made.append(1)
         folder = tmp_path / "store" / "staging" / f"version-{len(made)}"
-        make_folder(folder, texts(count, seed), vectors(count, seed=seed), **options)  # type: ignore[arg-type]
+        make_folder(folder, texts(count, seed), vectors(count, dimensions, seed), **options)  # type: ignore[arg-type]
         return folder
 
     return staged

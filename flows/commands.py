@@ -1,0 +1,608 @@
+"""One function a command: settings in, library called, result shown. What is decided is decided in `rag`."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import re
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows import show
+from flows.show import note, say
+from rag import storage, wiring
+from rag.clock import SystemClock
+from rag.errors import Busy, NotFound, Problem, RaglineError, UsageError
+from rag.settings import Settings, load
+
+if TYPE_CHECKING:
+    from rag.embedding.plan import Plan
+    from rag.pipeline import Outcome
+    from rag.types import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a command gives for `--json` (None: it has printed its own), and its exit code."""
+
+    content: dict[str, Any] | None
+    exit_code: int = 0
+
+
+def settings_of(arguments: Namespace) -> Settings:
+    """Settings with the flags of this command on top. Raises SettingsError."""
+    sets = list(arguments.sets)
+    if arguments.store:
+        sets.append(f"store={json.dumps(arguments.store)}")
+    if arguments.index:
+        sets.append(f"corpus.name={json.dumps(arguments.index)}")
+    for flag, key in (("max_usd", "embedding.max_usd"), ("max_tokens", "embedding.max_tokens")):
+        value = getattr(arguments, flag, None)
+        if value is not None:
+            sets.append(f"{key}={value}")
+    settings = load([Path(path) for path in arguments.config], os.environ, sets)
+    network = storage.is_network(settings.store)
+    if network:
+        note(f"warning: {settings.store} lies on {network}; locks and renames promise less on a network file system")
+    return settings
+
+
+def plan(arguments: Namespace) -> Result:
+    from rag.pipeline import Options, plan_only
+
+    settings = settings_of(arguments)
+    with show.progress(quiet=arguments.json) as progress:
+        run = wiring.reindex(settings, Options(command="ragline plan", rehash=arguments.rehash), progress)
+        with run:
+            made = plan_only(run)
+            unchanged = run.unchanged
+    if not arguments.json:
+        show_plan(made, unchanged=unchanged)
+    return Result(made.as_json(), 20 if arguments.detailed_exitcode and not unchanged else 0)
+
+
+def index(arguments: Namespace) -> Result:
+    from flows.runners import run_index
+    from rag.pipeline import Options
+
+    settings = settings_of(arguments)
+    options = Options(
+        command="ragline index",
+        publish=not arguments.no_publish,
+        allow_removed=arguments.allow_removed,
+        rehash=arguments.rehash,
+        wait=arguments.wait,
+    )
+    with show.progress(quiet=arguments.json) as progress:
+        outcome = run_index(settings, options, arguments.runner, progress, verbose=arguments.verbose)
+    if not arguments.json:
+        show_outcome(outcome)
+    return Result(outcome.as_json(), outcome.exit_code)
+
+
+def ask(arguments: Namespace) -> Result:
+    settings = settings_of(arguments)
+    where = filters(arguments.where)
+    with wiring.Desk(settings, arguments.number) as desk:
+        if not arguments.stream:
+            answer = desk.ask(arguments.question, arguments.k, where)
+        else:
+            answer = _streamed(desk, arguments, where)
+    content = answer_json(answer)
+    if arguments.json and arguments.stream:
+        sys.stdout.write(
+            json.dumps({"schema_version": 1, "command": "ask", "ok": True, "exit_code": 0, **content}) + "\n"
+        )
+        return Result(None)
+    if not arguments.json:
+        show_answer(answer, with_text=not arguments.stream)
+    return Result(content)
+
+
+def _streamed(desk: wiring.Desk, arguments: Namespace, where: Mapping[str, Sequence[str]] | None) -> Answer:
+    from rag.providers.facade import run_sync
+
+    async def listen() -> Answer:
+        last: Answer | None = None
+        async for piece in desk.astream(arguments.question, arguments.k, where):
+            if not isinstance(piece, str):
+                last = piece
+            elif arguments.json:
+                sys.stdout.write(json.dumps({"delta": piece}) + "\n")
+            else:
+                sys.stdout.write(show.plain(piece))
+            sys.stdout.flush()
+        assert last is not None
+        return last
+
+    answer = run_sync(listen())
+    if not arguments.json:
+        say()
+    return answer
+
+
+def evaluate(arguments: Namespace) -> Result:
+    from eval.retrieval import evaluate_retrieval
+
+    from flows.runners import run_index
+    from rag.pipeline import Options
+
+    settings = settings_of(arguments)
+    outcome = None
+    if arguments.number is None:
+        with show.progress(quiet=arguments.json) as progress:
+            outcome = run_index(
+                settings, Options(command="ragline eval"), arguments.runner, progress, verbose=arguments.verbose
+            )
+        if not arguments.json:
+            show_outcome(outcome)
+    dataset = Path(arguments.dataset) if arguments.dataset else settings.evaluation.dataset
+    if dataset is None:
+        raise UsageError.at(
+            "DATASET", "no question set is named", "name one, or set [evaluation] dataset in ragline.toml"
+        )
+    version = arguments.number if outcome is None else outcome.version
+    result = evaluate_retrieval(settings, dataset, version)
+    if not arguments.json:
+        say()
+        show.table(
+            [[row.mode, *(f"{value:.3f}" for value in row.values)] for row in result.rows],
+            ["retrieval", *result.measures],
+        )
+        say(
+            f"\n{result.questions:,} answerable questions of {dataset}, version {result.version}; by document, then by gold span"
+        )
+    return Result(result.as_json())
+
+
+def status(arguments: Namespace) -> Result:
+    from rag.embedding import ledger
+    from rag.index.manifest import read_sealed
+    from rag.pipeline import LAST
+
+    settings = settings_of(arguments)
+    versions = wiring.versions(settings)
+    state = versions.state()
+    listed = {entry.version: entry for entry in versions.list()}
+    live = listed.get(state.version) if state.version is not None else None
+    now = datetime.now(UTC)
+    published = next((entry.at for entry in reversed(state.published) if entry.version == state.version), None)
+    age = (now - _date(published)).total_seconds() if published else None
+    try:
+        last: Mapping[str, Any] | None = read_sealed(versions.root / LAST)
+    except (RaglineError, OSError):
+        last = None
+    holder = storage.lock_holder(settings.store)
+    entries = list(ledger.entries(settings.store))
+    tokens = sum(entry.tokens for entry in entries)
+    known = [entry.usd for entry in entries if entry.usd is not None]
+    usd = sum(known) if len(known) == len(entries) else None
+    too_old = arguments.max_age is not None and (age is None or age > _seconds(arguments.max_age))
+    content: dict[str, Any] = {
+        "index": versions.name,
+        "store": str(settings.store),
+        "version": state.version,
+        "content_digest": live.content_digest if live else None,
+        "published_at": published,
+        "age_seconds": None if age is None else round(age),
+        "documents": live.documents if live else None,
+        "chunks": live.chunks if live else None,
+        "hold": asdict(state.hold) if state.hold else None,
+        "last_try": last and {key: last[key] for key in ("run_id", "at", "reason", "message", "version")},
+        "lock": asdict(holder) if holder else None,
+        "spent": {"runs": len(entries), "tokens": tokens, "usd": usd},
+    }
+    if not arguments.json:
+        say(f"index {versions.name} in {settings.store}")
+        if live:
+            say(f"  live       version {live.version}, published {published} ({_age(age)} ago)")
+            say(f"  holds      {live.documents:,} documents, {live.chunks:,} chunks")
+        else:
+            say("  live       nothing yet: run `ragline index`")
+        if state.hold:
+            why = state.hold.reason or "no reason given"
+            say(f"  hold       by {state.hold.by} at {state.hold.at}, from version {state.hold.from_version}: {why}")
+        if last:
+            say(f"  last try   {last['at']} {last['reason']}: {last['message']}")
+        say(f"  in use by  {holder or 'nobody'}")
+        say(f"  spent      {show.usd(usd)} in {len(entries)} runs, {tokens:,} tokens")
+    if too_old and not arguments.json:
+        note(f"the live version is older than {arguments.max_age}")
+    return Result(content, 10 if too_old else 0)
+
+
+def versions(arguments: Namespace) -> Result:
+    settings = settings_of(arguments)
+    found = wiring.versions(settings)
+    state = found.state()
+    listed = found.list()
+    published = {entry.version: entry.at for entry in state.published}
+    rows: list[dict[str, Any]] = [
+        {
+            "version": entry.version,
+            "content_digest": entry.content_digest,
+            "created": entry.build.get("created"),
+            "documents": entry.documents,
+            "chunks": entry.chunks,
+            "published": entry.published,
+            "published_at": published.get(entry.version),
+            "usd": entry.build.get("usd"),
+        }
+        for entry in listed
+    ]
+    hold = asdict(state.hold) if state.hold else None
+    if not arguments.json:
+        if not rows:
+            say(f"index {found.name} has no version yet: run `ragline index`")
+        else:
+            show.table(
+                [
+                    [
+                        ("* " if row["version"] == state.version else "  ") + f"v{row['version']:06d}",
+                        row["created"],
+                        f"{row['documents']:,}" if row["documents"] is not None else None,
+                        f"{row['chunks']:,}" if row["chunks"] is not None else None,
+                        row["published_at"] or "staged",
+                        (row["content_digest"] or "unreadable")[:12],
+                    ]
+                    for row in rows
+                ],
+                ["  version", "built", "documents", "chunks", "published", "content"],
+            )
+        if state.hold:
+            say(f"\nheld since {state.hold.at} by {state.hold.by}: {state.hold.reason or 'no reason given'}")
+    return Result({"index": found.name, "current": state.version, "hold": hold, "versions": rows})
+
+
+def publish(arguments: Namespace) -> Result:
+    settings = settings_of(arguments)
+    with storage.lock(settings.store, "ragline publish", SystemClock(), arguments.wait):
+        found = wiring.versions(settings)
+        if not found.numbers():
+            raise _no_versions(found.name)
+        number = found.publish(arguments.number)
+    if not arguments.json:
+        say(f"version {number} is live")
+    return Result({"index": found.name, "version": number})
+
+
+def rollback(arguments: Namespace) -> Result:
+    settings = settings_of(arguments)
+    with storage.lock(settings.store, "ragline rollback", SystemClock(), arguments.wait):
+        found = wiring.versions(settings)
+        if not found.numbers():
+            raise _no_versions(found.name)
+        number = found.rollback(arguments.number, arguments.reason, getpass.getuser())
+        hold = found.state().hold
+    if not arguments.json:
+        say(f"version {number} is live and held: `ragline index` stages and does not publish until `ragline publish`")
+    return Result({"index": found.name, "version": number, "hold": asdict(hold) if hold else None})
+
+
+def _no_versions(name: str) -> RaglineError:
+    what = f"index {name!r} has no version"
+    return NotFound(what, [Problem(name, what, "run `ragline index` first, or name another with --index")])
+
+
+def verify(arguments: Namespace) -> Result:
+    from rag.upkeep import verify_store
+
+    settings = settings_of(arguments)
+    report = verify_store(wiring.versions(settings), settings.store, arguments.number)
+    problems = [asdict(problem) for problem in report.problems]
+    if not arguments.json:
+        for problem in report.problems:
+            say(
+                f"{problem.file}\n  expected  {problem.expected}\n  actual    {problem.actual}\n  repair    {problem.repair}"
+            )
+        say(f"{report.checked:,} files checked, {len(problems):,} problems")
+    return Result({"checked": report.checked, "problems": problems}, 5 if problems else 0)
+
+
+def repair(arguments: Namespace) -> Result:
+    from rag.pipeline import Options, Reindex
+    from rag.upkeep import repair as mend
+
+    settings = settings_of(arguments)
+
+    def remake() -> Reindex:
+        return wiring.reindex(settings, Options(command="ragline repair", remake=True), lambda *_: None)
+
+    with storage.lock(settings.store, "ragline repair", SystemClock(), arguments.wait):
+        done = mend(wiring.versions(settings), settings.store, SystemClock(), remake)
+    if not arguments.json:
+        for line in done.mended:
+            say(line)
+        for finding in done.left:
+            say(
+                f"{finding.file}: still not right (expected {finding.expected}, actual {finding.actual})\n  {finding.repair}"
+            )
+        if not done.mended and not done.left:
+            say("nothing is broken")
+        if done.lost_records:
+            say(f"{done.lost_records:,} cache records are lost; the next build that needs them embeds them again")
+    content = {
+        "mended": list(done.mended),
+        "lost_records": done.lost_records,
+        "embedded": done.embedded,
+        "problems": [asdict(finding) for finding in done.left],
+    }
+    return Result(content, 5 if done.left else 0)
+
+
+def gc(arguments: Namespace) -> Result:
+    settings = settings_of(arguments)
+    with storage.lock(settings.store, "ragline gc", SystemClock(), arguments.wait):
+        found = wiring.versions(settings)
+        keep = arguments.keep if arguments.keep is not None else settings.index.keep_versions
+        removed = found.gc(keep, dry_run=arguments.dry_run)
+        swept = [] if arguments.dry_run else [str(path) for path in storage.sweep_staging(settings.store)]
+    if not arguments.json:
+        word = "would be removed" if arguments.dry_run else "removed"
+        say(
+            f"{len(removed)} versions {word}"
+            + (": " + ", ".join(f"v{number:06d}" for number in removed) if removed else "")
+        )
+    return Result({"index": found.name, "removed": list(removed), "swept": swept, "dry_run": arguments.dry_run})
+
+
+def cache(arguments: Namespace) -> Result:
+    from rag.embedding import upkeep
+    from rag.upkeep import needed_keys
+
+    settings = settings_of(arguments)
+    if arguments.action == "stats":
+        rows = upkeep.stats(settings.store)
+        if not arguments.json:
+            show.table(
+                [
+                    [row.namespace, row.segments, f"{row.vectors:,}", f"{row.tokens:,}", show.size(row.bytes)]
+                    for row in rows
+                ],
+                ["namespace", "segments", "vectors", "tokens", "size"],
+            )
+        return Result({"namespaces": [asdict(row) for row in rows]})
+    with storage.lock(settings.store, f"ragline cache {arguments.action}", SystemClock(), arguments.wait):
+        if arguments.action == "compact":
+            removed = 0 if arguments.dry_run else upkeep.compact(settings.store, SystemClock())
+            if not arguments.json:
+                say(f"{removed} files merged away")
+            return Result({"removed_files": removed})
+        dropped = upkeep.prune(settings.store, needed_keys(settings.store), SystemClock(), dry_run=arguments.dry_run)
+    rows_json = []
+    for row in dropped:
+        price = wiring.price_of(settings, row.model)
+        usd = None if price is None else price.usd(row.tokens)
+        rows_json.append({**asdict(row), "usd": usd})
+        if not arguments.json:
+            word = "would go" if arguments.dry_run else "are gone"
+            cost = "a price is not known" if usd is None else f"{show.usd(usd)} to buy back"
+            say(f"{row.model}: {row.vectors:,} vectors {word} ({row.tokens:,} tokens, {cost})")
+    if not dropped and not arguments.json:
+        say("every vector is needed by some version")
+    return Result({"dry_run": arguments.dry_run, "dropped": rows_json})
+
+
+def settings(arguments: Namespace) -> Result:
+    loaded = settings_of(arguments)
+    rows = [(place, value, origin) for place, value, origin in loaded.rows()]
+    content: dict[str, Any] = {
+        "settings": [{"key": place, "value": _plain_value(value), "origin": origin} for place, value, origin in rows]
+    }
+    checks: list[dict[str, Any]] = []
+    if arguments.check:
+        checks = check_settings(loaded)
+        content["checks"] = checks
+    if not arguments.json:
+        show.table([[place, _shown(value), origin] for place, value, origin in rows], ["setting", "value", "from"])
+        for check in checks:
+            say(f"{'ok  ' if check['ok'] else 'FAIL'}  {check['check']}: {check['what']}")
+    return Result(content, 0 if all(check["ok"] for check in checks) else 2)
+
+
+def check_settings(loaded: Settings) -> list[dict[str, Any]]:
+    """Try what a run would need: corpus, model, key, price, generator, store and lock. Sends nothing."""
+    world = wiring.World.real()
+
+    def store() -> str:
+        with storage.lock(loaded.store, "ragline settings --check", world.clock):
+            return f"{loaded.store} can be written and is free"
+
+    tests: list[tuple[str, Callable[[], str]]] = [
+        ("corpus", lambda: wiring.describe_corpus(loaded)),
+        ("embedding", lambda: wiring.describe_embedding(loaded, world)),
+        ("generation", lambda: f"{wiring.generator(loaded, world).name} is known"),
+        ("store", store),
+    ]
+    checks: list[dict[str, Any]] = []
+    for name, test in tests:
+        try:
+            checks.append({"check": name, "ok": True, "what": test()})
+        except RaglineError as error:
+            remedy = "; ".join(problem.remedy for problem in error.problems)
+            checks.append({"check": name, "ok": isinstance(error, Busy), "what": f"{error.message} -> {remedy}"})
+    return checks
+
+
+def serve(arguments: Namespace) -> Result:
+    from flows.serve import serve as serve_forever
+
+    loaded = settings_of(arguments)
+    serve_forever(
+        loaded, arguments.cron or loaded.schedule.cron, [Path(path) for path in arguments.config], arguments.sets
+    )
+    return Result(None)
+
+
+COMMANDS: dict[str, Callable[[Namespace], Result]] = {
+    "plan": plan,
+    "index": index,
+    "ask": ask,
+    "eval": evaluate,
+    "status": status,
+    "versions": versions,
+    "publish": publish,
+    "rollback": rollback,
+    "verify": verify,
+    "repair": repair,
+    "gc": gc,
+    "cache": cache,
+    "settings": settings,
+    "serve": serve,
+}
+
+
+def filters(given: Sequence[str]) -> dict[str, list[str]] | None:
+    """`key=value` flags: OR within one key, AND over keys. Raises UsageError."""
+    found: dict[str, list[str]] = {}
+    problems = []
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            problems.append(Problem(f"--where {text}", "is not key=value", "write for example --where lang=en"))
+        found.setdefault(key, []).append(value)
+    if problems:
+        raise UsageError("a filter is not key=value", problems)
+    return found or None
+
+
+def show_plan(made: Plan, *, unchanged: bool) -> None:
+    counts = made.documents.counts()
+    live = f"version {made.current_version}" if made.current_version is not None else "nothing"
+    say(f"index {made.index}, live: {live}")
+    say("  documents  " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))
+    say(f"  chunks     {made.chunks:,}, {made.duplicates:,} of them duplicates")
+    exact = "" if made.tokens_exact else " (an upper bound: the tokenizer of this model is not known)"
+    say(f"  texts      {made.texts:,}: {made.cached:,} in the cache, {made.to_embed:,} to embed")
+    if made.to_embed:
+        took = "" if made.minutes is None else f", {made.minutes:.1f} minutes at the limits"
+        say(f"  to send    {made.tokens:,} tokens{exact} in {made.requests:,} requests{took}")
+        priced = f" (prices of {made.priced_on})" if made.priced_on else ""
+        say(f"  cost       {show.usd(made.usd)}{priced}")
+        say()
+        show.table(
+            [
+                [cause.cause, f"{cause.texts:,}", f"{cause.tokens:,}", show.usd(cause.usd), cause.before, cause.after]
+                for cause in made.causes
+            ],
+            ["cause", "texts", "tokens", "cost", "before", "after"],
+            indent="  ",
+        )
+    if unchanged:
+        say("nothing has changed: `ragline index` would do nothing")
+    elif not made.within_budget:
+        cap = f"max_usd = {made.max_usd}" if made.max_tokens is None else f"max_tokens = {made.max_tokens:,}"
+        unknown = made.usd is None and made.max_tokens is None
+        why = "no price is known, so --max-tokens is needed" if unknown else f"this is over the cap ({cap})"
+        note(f"{why}: `ragline index` would stop there and keep what it has paid for")
+
+
+def show_outcome(outcome: Outcome) -> None:
+    made = outcome.plan
+    saved = f", {show.usd(outcome.saved_usd)} saved by the cache" if outcome.saved_usd else ""
+    cost = "" if made.usd == 0 else f" for {show.usd(made.usd)}"
+    say(
+        f"{made.documents.unchanged + len(made.documents.added) + len(made.documents.changed):,} documents, "
+        f"{made.chunks:,} chunks: {outcome.embedded:,} texts embedded{cost}, {made.cached:,} from the cache{saved}"
+    )
+    if outcome.excluded_documents or outcome.excluded_chunks:
+        say(
+            f"left out: {outcome.excluded_documents:,} sources, {outcome.excluded_chunks:,} chunks (excluded.parquet says why)"
+        )
+    (note if outcome.exit_code else say)(f"{outcome.message} ({outcome.seconds:.1f} s)")
+
+
+def show_answer(answer: Answer, *, with_text: bool) -> None:
+    if with_text:
+        say(answer.text)
+    if answer.citations:
+        say()
+    for citation in answer.citations:
+        path = f", {' > '.join(citation.heading_path)}" if citation.heading_path else ""
+        say(f"[{citation.passage}] {citation.doc_id}@{citation.start}-{citation.end}{path}")
+        if citation.quote.strip() != answer.text.strip():
+            say(f'    "{" ".join(citation.quote.split())}"')
+    say("\npassages:")
+    for passage in answer.passages:
+        path = f"  {' > '.join(passage.heading_path)}" if passage.heading_path else ""
+        also = f"  (also in {len(passage.also_in)} more)" if passage.also_in else ""
+        say(f"  {passage.rank:>2}  {passage.score:6.3f}  {passage.doc_id}@{passage.start}-{passage.end}{path}{also}")
+    say(
+        f"\n{answer.model}, version {answer.version}"
+        + (f", {show.usd(answer.usage.usd)}" if answer.usage.requests else "")
+    )
+
+
+def answer_json(answer: Answer) -> dict[str, Any]:
+    """The fields of `ragline ask --json`."""
+    return {
+        "question": answer.question,
+        "answer": answer.text,
+        "abstained": answer.abstained,
+        "citations": [
+            {
+                "passage": citation.passage,
+                "doc_id": citation.doc_id,
+                "start": citation.start,
+                "end": citation.end,
+                "quote": citation.quote,
+                "heading_path": " > ".join(citation.heading_path),
+            }
+            for citation in answer.citations
+        ],
+        "passages": [
+            {
+                "rank": passage.rank,
+                "score": passage.score,
+                "doc_id": passage.doc_id,
+                "start": passage.start,
+                "end": passage.end,
+                "heading_path": " > ".join(passage.heading_path),
+                "text": passage.text,
+                "also_in": list(passage.also_in),
+                "title": passage.title,
+                "source": passage.source,
+            }
+            for passage in answer.passages
+        ],
+        "model": answer.model,
+        "version": answer.version,
+        "usage": asdict(answer.usage),
+    }
+
+
+def _date(text: str) -> datetime:
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+
+
+def _seconds(text: str) -> float:
+    """Seconds of `90m`, `26h` or `7d`. Raises UsageError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if not match:
+        raise UsageError.at("--max-age", f"{text!r} is no age", "write 90m, 26h or 7d")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def _age(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown"
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _plain_value(value: Any) -> Any:
+    return json.loads(
+        json.dumps(value, default=lambda other: other.model_dump() if hasattr(other, "model_dump") else str(other))
+    )
+
+
+def _shown(value: Any) -> str | None:
+    return None if value is None else json.dumps(_plain_value(value), ensure_ascii=False)
