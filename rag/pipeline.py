@@ -171,7 +171,23 @@ class Reindex:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if not self._dry and not self._options.remake:
+            self._record(error)
         self._held.close()
+
+    def _record(self, error: BaseException | None) -> None:
+        """Keep how this try ended, for `ragline status`; harmless if the disk refuses."""
+        ended = self._ended
+        values: dict[str, Json] = {
+            "format": 1,
+            "run_id": self.run_id,
+            "at": self._parts.clock.utc().strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "reason": ended.reason if ended else type(error).__name__,
+            "message": ended.message if ended else str(error),
+            "version": ended.version if ended else None,
+        }
+        with contextlib.suppress(RaglineError, OSError):
+            write_sealed(self._parts.store / "indexes" / self._parts.name / LAST, values)
 
     def lock(self) -> None:
         """Be the store's one writer until the end of the run. Raises Busy."""

@@ -442,12 +442,12 @@ def describe_corpus(settings: Settings) -> str:
 
 def describe_embedding(settings: Settings, world: World) -> str:
     """Model, price and key of the settings, in a sentence. Raises UnknownModel, KeyMissing; sends nothing."""
-    from rag.providers.door import key_of
+    from rag.providers.secrets import read_key
 
     made = parts(settings, world)
     if made.terms.free:
         return f"{made.model.identity.name} runs on this machine and costs nothing"
-    key_of(embedding_settings(settings), world.environment)
+    read_key(embedding_settings(settings), world.environment)
     known = made.terms.usd_per_million
     price = "no price is known, so max_tokens is needed" if known is None else f"${known} a million tokens"
     return f"{made.model.identity.name}: a key is there, {price}"

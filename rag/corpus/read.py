@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import heapq
+import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,36 +72,35 @@ class Reading:
             files = _Files(self, roots, worker)
             for row in files.rows(records=True):
                 yield from files.records(row, spool)
-            self._refuse_twins(files, spool)
-            for _, is_record, number in _merged(files, spool):
-                yield spool.document(number) if is_record else files.page(number)
-
-    def _refuse_twins(self, files: _Files, spool: Spool) -> None:
-        """Equal ids are rare, so only their files are read ahead: an empty twin is no document and does no harm."""
-        problems: list[Problem] = []
-        before: list[_Key] = []
-        for key in _merged(files, spool):
-            if before and before[-1][0] == key[0]:
-                before.append(key)
-                continue
-            problems += _twins(before, files, spool)
-            before = [key]
-        problems += _twins(before, files, spool)
-        if problems:
-            what = f"{len(problems):,} pairs of documents have the same id; the first: {problems[0].what}"
-            raise CorpusFailed(what, problems[:_PAIRS])
+            _refuse_twins(files, spool)
+            for key in _merged(files, spool):
+                yield _item(key, files, spool)
 
 
-def _twins(keys: list[_Key], files: _Files, spool: Spool) -> list[Problem]:
-    if len(keys) < 2:
-        return []
-    found = [spool.document(number) if is_record else files.page(number) for _, is_record, number in keys]
-    sources = [document.source for document in found if isinstance(document, Document)]
+def _refuse_twins(files: _Files, spool: Spool) -> None:
+    """Equal ids are rare, so only their files are read ahead: an empty twin is no document and does no harm."""
+    problems = list(itertools.islice(_twins(files, spool), _PAIRS))
+    if problems:
+        more = " or more" * (len(problems) == _PAIRS)
+        what = f"two documents have the same id, {len(problems)}{more} times; the first: {problems[0].what}"
+        raise CorpusFailed(what, problems)
+
+
+def _twins(files: _Files, spool: Spool) -> Iterator[Problem]:
     remedy = "rename one, leave one out with [corpus] exclude, or give the records ids with [corpus] id_column"
-    return [
-        Problem(source, f"{sources[0]} and {source} both have the doc_id {keys[0][0]!r}", remedy)
-        for source in sources[1:]
-    ]
+    for doc_id, group in itertools.groupby(_merged(files, spool), key=itemgetter(0)):
+        keys = list(group)
+        if len(keys) > 1:
+            items = (_item(key, files, spool) for key in keys)
+            sources = (item.source for item in items if isinstance(item, Document))
+            first = next(sources, None)
+            for source in sources:
+                yield Problem(source, f"{first} and {source} both have the doc_id {doc_id!r}", remedy)
+
+
+def _item(key: _Key, files: _Files, spool: Spool) -> Document | Excluded:
+    _, is_record, number = key
+    return spool.document(number) if is_record else files.page(number)
 
 
 def _merged(files: _Files, spool: Spool) -> Iterator[_Key]:

@@ -17,7 +17,7 @@ from rag.types import Answer, Completion, Passage, Usage
 CUT = " …"
 """Ends the text of an answer that reached max_tokens."""
 _REFUSED = frozenset({"refusal", "content_filter"})
-_ENDS = frozenset(".!?…。\n\r\"'”’*_`)][")
+_ENDS = frozenset(".!?…。\n\r\"'”’*_`)][")  # noqa: RUF001 - typographic quotes end sentences
 
 
 class GroundedGenerator:

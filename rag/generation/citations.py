@@ -17,7 +17,7 @@ from rag.generation.sentences import units
 from rag.generation.words import stems
 from rag.types import Citation, Passage
 
-_MARKER = re.compile(r"\[(\d{1,4}(?:\s?[,;–-]\s?\d{1,4})*)\]")
+_MARKER = re.compile(r"\[(\d{1,4}(?:\s?[,;–-]\s?\d{1,4})*)\]")  # noqa: RUF001 - a range is written with a dash
 _MARKERS = re.compile(rf"(?:(?:(?<!\s)\s+)?{_MARKER.pattern})+")
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
 _WIDEST = 50

@@ -6,8 +6,8 @@ itself, half in the sentence before, and 0.3 elsewhere in the passage, its headi
 *coverage*: below `THRESHOLD` it abstains. Among sentences one thing counts besides: neighbouring words of the question
 that are neighbours in the sentence too.
 
-The answer is the sentence, not a span inside it: a date, number or name picked by the question's type was right half as
-often as its sentence held the answer (docs and benchmarks/extractive.py have the figures).
+The answer is the sentence, not a span inside it. Tried on SQuAD: a number picked because the question asks "how many"
+was the right one in 33 % of the sentences chosen, while 90 % of them held it; names 31 and 83 %, dates 82 and 92 %.
 
 It finds what is said in the question's words. It does not reason, and it cannot see that a question which uses a
 passage's words has no answer there: coverage tells apart what the passages are about from what they are not.
@@ -16,6 +16,7 @@ passage's words has no answer there: coverage tells apart what the passages are 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -29,7 +30,7 @@ from rag.types import Answer, Passage, Usage
 
 NAME = "local/extractive"
 THRESHOLD = 0.42
-"""Coverage below which it abstains: benchmarks/extractive.py has chosen it, on questions whose documents are absent."""
+"""Coverage below which it abstains; tests/generation/test_extractive_squad.py shows how it was chosen, and both errors."""
 BEFORE, AROUND = 0.5, 0.3
 NEIGHBOURS = 0.2
 _PRIOR_SENTENCES, _PRIOR_HOLDING = 30, 3
@@ -94,7 +95,7 @@ def best(question: str, passages: Sequence[Passage]) -> Found | None:
     """The sentence that fits best, ties by passage order and place; None where no word is shared."""
     asked = words(question)
     wanted = frozenset(asked)
-    pairs = frozenset(zip(asked, asked[1:], strict=False))
+    pairs = frozenset(itertools.pairwise(asked))
     parts = [_parts(passage.text) for passage in passages]
     holding = Counter(stem for of_passage in parts for part in of_passage for stem in part.stems & wanted)
     many = sum(map(len, parts)) + _PRIOR_SENTENCES
@@ -125,7 +126,7 @@ def _parts(text: str) -> tuple[_Part, ...]:
     parts = []
     for unit in units(text):
         found = words(text[unit.start : unit.end])
-        pairs = frozenset(zip(found, found[1:], strict=False))
+        pairs = frozenset(itertools.pairwise(found))
         parts.append(_Part(unit, frozenset(found) | stems(unit.above), pairs))
     return tuple(parts)
 

@@ -3,6 +3,8 @@
 One pass over the lines and one over the stops in each paragraph: linear in the text.
 """
 
+# ruff: noqa: RUF001 - typographic quotes and full-width stops are what is looked for
+
 from __future__ import annotations
 
 import re
@@ -21,16 +23,19 @@ _COMMENT = re.compile(r"\s*<!--.*-->\s*$")
 # A stop, what closes with it, and the space behind it; in scripts without spaces the stop alone.
 _STOP = re.compile(r"(?<![.!?…؟।])[.!?…؟।]++[\"'”’»)\]*_`]*+(?=\s)|[。！？]++[”’」』）]*+")
 _BEFORE = re.compile(r"(?:^|[\s(\[\"'“‘*_])([^\s(\[\"'“‘*_]{1,12})$")
-_ABBREVIATIONS = frozenset(
+_SHORT = (
     "mr mrs ms dr prof st sr jr rev gen col lt sgt capt gov sen rep hon vs etc e.g i.e cf al no nos vol fig figs eq sec "
     "ch pp p ed eds approx ca c jan feb mar apr jun jul aug sep sept oct nov dec mt ft inc ltd co corp dept univ est "
-    "min max tel ext resp incl excl z.b d.h bzw u.a nr str usw ggf art para u.s u.k a.m p.m b.c a.d ph.d".split()
+    "min max tel ext resp incl excl z.b d.h bzw u.a nr str usw ggf art para u.s u.k a.m p.m b.c a.d ph.d"
 )
-_SENTENCE_ENDERS = frozenset("etc a.m p.m b.c a.d ph.d inc ltd co corp al usw jr sr".split())
+_SHORT_AT_END = "etc a.m p.m b.c a.d ph.d inc ltd co corp al usw jr sr"
+_SHORT_OF_NUMBERS = "no nos art p ch sec eq min max st ed"
+_ABBREVIATIONS = frozenset(_SHORT.split())
+_SENTENCE_ENDERS = frozenset(_SHORT_AT_END.split())
 """Abbreviations that may also end a sentence: a capital letter behind them decides."""
-_NUMBERED = frozenset("no nos art p ch sec eq min max st ed".split())
+_NUMBERED = frozenset(_SHORT_OF_NUMBERS.split())
 """Abbreviations that are words too: they stand before a number."""
-_STARTERS = re.compile(r"(?:The|A|An|In|On|At|It|He|She|They|We|This|These|That|Those|But|However|When|As|For|If|By)\b")
+_STARTERS = re.compile(r"(?:The|A|An|In|On|At|It|He|She|They|We|This|These|That|Those|But|However|When|As|For|If|By|Then|There)\b")
 
 
 @dataclass(frozen=True, slots=True)

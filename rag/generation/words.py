@@ -12,7 +12,7 @@ _WORD = re.compile(
     r"\d+(?:[.,:/]\d+)*|[^\W\d_\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af][^\W_\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]*"
     r"|[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
 )
-STOP = frozenset(
+_STOP_WORDS = (
     "a about according after all also am an and another any are as at be became because become been before being both "
     "but by can could did do does doing done during each either else ever every for from get give given go had has have "
     "having he her here hers him his how however i if in into is it its itself just kind let like many may me might more "
@@ -20,8 +20,9 @@ STOP = frozenset(
     "shall she should since so some sort such tell than that the their them then there these they this those through "
     "thus to too type under until up upon us use used using usually very via was we were what whatever when where "
     "whether which while who whom whose why will with within without would yet you your s t d ll re ve "
-    "please called known term happen happened happens".split()
+    "please called known term happen happened happens"
 )
+STOP = frozenset(_STOP_WORDS.split())
 
 
 @functools.cache

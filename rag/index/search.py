@@ -17,7 +17,7 @@ from rag.index.manifest import Manifest
 from rag.index.tables import ChunkTable, DocumentTable, ExcludedTable
 from rag.ports import Floats
 
-_TIE_DECIMALS = 6
+_TIE = np.float32(1e-6)
 """Scores this close are one score: one batch and one query at a time differ by less (BLAS sums in another order)."""
 
 
@@ -120,18 +120,14 @@ class OpenVersion:
         found = np.full((len(queries), k), -1, dtype=np.int64)
         todo, depth = np.arange(len(queries)), min(k + 1, limit)
         while todo.size and depth:
-            part_scores, part_rows = self._nearest(queries[todo], depth, rows)
-            order = np.lexsort((part_rows, -np.round(part_scores, _TIE_DECIMALS)), axis=1)
-            part_scores = np.take_along_axis(part_scores, order, 1)
-            part_rows = np.take_along_axis(part_rows, order, 1)
+            part = _in_row_order(*self._nearest(queries if len(todo) == len(queries) else queries[todo], depth, rows))
             width = min(k, depth)
-            scores[todo, :width], found[todo, :width] = part_scores[:, :width], part_rows[:, :width]
+            scores[todo, :width], found[todo, :width] = part[0][:, :width], part[1][:, :width]
             if depth == limit:
                 break
             # equal scores that reach the last one fetched may go on: only then is more asked for
-            edge = np.round(part_scores[:, width - 1], _TIE_DECIMALS) == np.round(part_scores[:, -1], _TIE_DECIMALS)
-            todo, depth = todo[edge & (part_rows[:, -1] >= 0)], min(depth * 4, limit)
-        scores[found < 0] = -np.inf
+            edge = part[0][:, width - 1] - part[0][:, -1] < _TIE
+            todo, depth = todo[edge & (part[1][:, -1] >= 0)], min(depth * 4, limit)
         return scores, found
 
     def _nearest(self, queries: Floats, k: int, rows: NDArray[np.int64] | None) -> tuple[Floats, NDArray[np.int64]]:
@@ -151,5 +147,17 @@ class OpenVersion:
             flat = self.index if self.manifest.kind == "flat" else faiss.downcast_index(self.index.storage)
             only = faiss.SearchParameters(sel=faiss.IDSelectorArray(np.unique(rows)))
             scores, found = flat.search(queries, k, params=only)
-        scores[found < 0] = -np.inf
+        if len(found) and found[:, -1].min() < 0:
+            scores[found < 0] = -np.inf
         return scores, found
+
+
+def _in_row_order(scores: Floats, rows: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:
+    """The same results with equal scores by row; FAISS leaves them as its heap had them."""
+    with np.errstate(invalid="ignore"):
+        tied = np.flatnonzero((scores[:, :-1] - scores[:, 1:] < 2 * _TIE).any(axis=1))
+    if tied.size:
+        order = np.lexsort((rows[tied], -np.round(scores[tied] / _TIE)), axis=1)
+        scores[tied] = np.take_along_axis(scores[tied], order, 1)
+        rows[tied] = np.take_along_axis(rows[tied], order, 1)
+    return scores, rows

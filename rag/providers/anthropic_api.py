@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from rag.providers.check import BadReply
 from rag.providers.door import Door, Reply
@@ -13,7 +13,6 @@ from rag.providers.openai_api import count_of, json_object
 from rag.providers.settings import ModelSettings, Surroundings
 from rag.types import Completion, Message
 
-URL: Final = "https://api.anthropic.com"
 _FINISH: Mapping[str, str] = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length"}
 
 
@@ -25,7 +24,7 @@ class AnthropicChat:
         if importlib.util.find_spec("anthropic") is None:
             what = f"{settings.model} needs the package anthropic, which is not installed"
             raise unknown(settings.model, what, "pip install 'ragline[anthropic]'", "chat")
-        self._door = Door(settings, around, URL, "anthropic")
+        self._door = Door(settings, around, "anthropic")
         self._model = settings.name
         self.name = settings.model
 

@@ -17,6 +17,7 @@ from rag.errors import KeyMissing, Problem, ProviderFailed, RaglineError, Settin
 from rag.providers import retry
 from rag.providers.check import BadReply
 from rag.providers.limits import CREDIT, Budget, shared_budget
+from rag.providers.models import OWN_URLS
 from rag.providers.prices import price
 from rag.providers.retry import MOST, Backoff, Failure
 from rag.providers.secrets import Key, key_variable, on_this_machine, read_key
@@ -41,14 +42,14 @@ class Door:
 
     Parameters
     ----------
-    own_url : the provider's own address, used when the settings name none
     library : `openai` or `anthropic`, imported at the first request; both are cut from one pattern
     """
 
-    def __init__(self, settings: ModelSettings, around: Surroundings, own_url: str, library: str) -> None:
+    def __init__(self, settings: ModelSettings, around: Surroundings, library: str) -> None:
         self._settings = settings
         self._around = around
         self._library = library
+        own_url = OWN_URLS[library]
         self._url = settings.base_url or own_url
         self.base_url = "" if (url := plain_url(self._url)) == plain_url(own_url) else url
         self._key: Key | None = None

@@ -10,7 +10,7 @@ import base64
 import binascii
 import json
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,15 +23,13 @@ from rag.providers.models import EMBEDDING_MODELS
 from rag.providers.settings import ModelSettings, Surroundings
 from rag.types import EmbeddingIdentity, RequestLimits, Role
 
-URL: Final = "https://api.openai.com/v1"
-
 
 class OpenAIEmbedding:
     """An embedding model behind POST /embeddings."""
 
     def __init__(self, settings: ModelSettings, around: Surroundings) -> None:
         """Nothing is sent, imported or read from the environment yet. Raises SettingsError."""
-        self._door = Door(settings, around, URL, "openai")
+        self._door = Door(settings, around, "openai")
         self._name = settings.name
         own = not self._door.base_url
         known = EMBEDDING_MODELS.get(settings.model) if own else None

@@ -7,7 +7,7 @@ from typing import Any
 
 from rag.providers.check import BadReply
 from rag.providers.door import Door, Reply
-from rag.providers.openai_api import URL, count_of, json_object
+from rag.providers.openai_api import count_of, json_object
 from rag.providers.settings import ModelSettings, Surroundings
 from rag.types import Completion, Message
 
@@ -21,7 +21,7 @@ class OpenAIChat:
 
     def __init__(self, settings: ModelSettings, around: Surroundings) -> None:
         """Nothing is sent, imported or read from the environment yet. Raises SettingsError."""
-        self._door = Door(settings, around, URL, "openai")
+        self._door = Door(settings, around, "openai")
         self._model = settings.name
         # OpenAI's reasoning models refuse max_tokens; many compatible servers ignore its successor
         self._limit = "max_tokens" if self._door.base_url else "max_completion_tokens"

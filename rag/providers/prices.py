@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from rag.providers.models import OWN_URLS
+
 
 @dataclass(frozen=True, slots=True)
 class Price:
@@ -59,6 +61,7 @@ def price(model: str, base_url: str | None = None, overrides: Mapping[str, Price
     for name in names:
         if overrides and name in overrides:
             return overrides[name]
-    if base_url:
+    own = OWN_URLS.get(model.partition("/")[0], "")
+    if base_url and base_url.lower().rstrip("/") != own:
         return None
     return next((PRICES[name] for name in names if name in PRICES), None)
