@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
 Span = tuple[int, int]
 Cuts = tuple[list[int], list[int]]
 """Places in rising order, and the strength of each: a class, then a hash of what follows."""
+
+Level = Callable[[str, int, int, "Layout"], Cuts]
 
 _CONTEXT = 24
 _MAX_TITLE = 500
@@ -36,20 +38,30 @@ class Layout:
 
     sections: list[Section]
     fences: list[Span]
+    levels: Sequence[Level] | None = None
+    """Where such a text is cut, when not as the strategy says."""
 
-    def fence_over(self, place: int) -> Span | None:
+    def block_over(self, place: int) -> Span | None:
         """The fence that a place lies inside of, its first character excepted."""
         at = bisect.bisect_left(self.fences, (place, -1)) - 1
         return self.fences[at] if at >= 0 and place < self.fences[at][1] else None
+
+
+    def inside(self, place: int, start: int) -> bool:
+        """Whether a place lies inside a fence that begins behind `start`."""
+        fence = self.block_over(place)
+        return fence is not None and fence[0] > start
 
 
 _EVENT = re.compile(
     r"\n[ \t]*(?=[#`~=<-])(?:(?P<atx>#{1,6})(?:[ \t]+(?P<title>[^\n]*))?(?=\r?(?:\n|\Z))"
     r"|(?P<fence>`{3,}|~{3,})(?P<info>[^\n]*)"
     r"|(?P<under>=+|-+)[ \t]*(?=\r?(?:\n|\Z))"
-    r"|<(?:(?P<comment>!--)|(?P<raw>pre|script|style|textarea)\b))",
-    re.IGNORECASE,
+    r"|<(?:(?P<comment>!--)|(?P<raw>[Pp][Rr][Ee]|[Ss][Cc][Rr][Ii][Pp][Tt]|[Ss][Tt][Yy][Ll][Ee]|[Tt][Ee][Xx][Tt][Aa][Rr][Ee][Aa])\b))"
 )
+_RAW_END = re.compile(r"</(?:pre|script|style|textarea)>", re.IGNORECASE)
+_COMMENT_END = re.compile("-->")
+_CONTAINER = re.compile(r"[ \t]*(?:>|[-+*][ \t]|\d{1,9}[.)][ \t])")
 _CLOSING = re.compile(r"(?:^|[ \t]+)#+[ \t]*$")
 _ATTRIBUTES = re.compile(r"[ \t]*\{[ \t]*[#.:][^{}]*\}[ \t]*$")
 _NOT_PARAGRAPH = re.compile(
@@ -72,6 +84,7 @@ def markdown(text: str, start: int, context: tuple[str, ...]) -> Layout:
     fences: list[Span] = []
     headings: list[tuple[int, int, int, str]] = []  # start, end of its line, level, title
     at = floor = 0
+    tries = 50
     while event := _EVENT.search(source, at):
         kind = event.lastgroup
         line = event.start() + 1
@@ -81,18 +94,19 @@ def markdown(text: str, start: int, context: tuple[str, ...]) -> Layout:
             marks, info = event["fence"], event["info"]
             if marks[0] == "`" and "`" in info:
                 continue
+            if indent > 3 and not tries:
+                continue
             close = _fence_end(source, at, marks, source[line : line + indent] if indent > 3 else None)
             if close is None:
+                tries -= 1  # each of these looked through the whole rest
                 continue
             fences.append((line + indent + shift, close + shift))
             at = floor = close
         elif indent > 3:
             continue
         elif kind in ("comment", "raw"):
-            end = source.find("-->" if kind == "comment" else f"</{event['raw'].lower()}", at)
-            if end < 0 and kind == "raw":
-                end = source.lower().find(f"</{event['raw'].lower()}", at)
-            at = floor = end if end >= 0 else len(source)
+            ended = (_RAW_END if kind == "raw" else _COMMENT_END).search(source, at)
+            at = floor = ended.end() if ended else len(source)
         elif kind in ("atx", "title"):
             headings.append((line + shift, at + shift, len(event["atx"]), title_of(event["title"] or "")))
             floor = at
@@ -126,12 +140,15 @@ def _paragraph_start(source: str, end: int, floor: int) -> int | None:
     """The first line of the paragraph that ends before a line of = or -, or None when there is none."""
     top = None
     while end > floor:
-        line = source.rfind("\n", floor, end) + 1
-        if line == 0 and floor > 0 or _NOT_PARAGRAPH.match(source[line : min(end, line + 80)]):
+        begin = source.rfind("\n", floor, end) + 1
+        line = source[begin : min(end, begin + 80)]
+        if (begin == 0 and floor > 0) or _NOT_PARAGRAPH.match(line):
+            if _CONTAINER.match(line):
+                return None
             break
-        top = line
-        end = line - 1
-    return top
+        top = begin
+        end = begin - 1
+    return top if top is not None and not source.startswith(("    ", "\t"), top) else None
 
 
 def _sections(
@@ -156,11 +173,12 @@ def _sections(
 
 
 _BLANK = re.compile(r"\n[ \t\r]*\n\s*")
+_HEADING = re.compile(r" {0,3}(?:#{1,6}(?:[ \t]|$)|(?:=+|-+)[ \t\r]*$)")
 _LISTED = re.compile(r"\n(?=[-*+][ \t]|\d{1,9}[.)][ \t])")
 _LINE = re.compile(r"\n\s*")
 _SENTENCE = re.compile(
     r"(?P<stop>[.!?\u2026][\"'\u201d\u2019)\]*_`]*)\s+(?=[^\sa-z])"
-    r"|[\u3002\uff01\uff1f\uff0e][\"'\u201d\u2019\u300d\u300f\uff09)]*\s*"
+    r"|\n[ \t\r]*\n\s*|[\u3002\uff01\uff1f\uff0e][\"'\u201d\u2019\u300d\u300f\uff09)]*\s*"
 )
 _WORD = re.compile(r"\s+|[\u3001\uff0c\uff1b\uff1a]\s*")
 _ABBREVIATION = re.compile(
@@ -186,6 +204,7 @@ def blocks(text: str, start: int, end: int, layout: Layout) -> Cuts:
     fences = layout.fences
     at = bisect.bisect_left(fences, (start, -1))
     at -= at > 0 and fences[at - 1][1] > start
+    leading = True
     for match in _BLANK.finditer(text, start, end):
         gap, place = match.span()
         if place >= end:
@@ -194,6 +213,10 @@ def blocks(text: str, start: int, end: int, layout: Layout) -> Cuts:
             at += 1
         if at < len(fences) and fences[at][0] < place:
             continue
+        if leading:
+            if _HEADING.match(text, text.rfind("\n", start, gap) + 1 or start, gap):
+                continue
+            leading = False
         if text[place - 1] in " \t":
             rank = 1
         elif text[gap - 1] == ":" or (text[place] in "-*+" and text[place + 1 : place + 2] == " "):
@@ -207,13 +230,14 @@ def blocks(text: str, start: int, end: int, layout: Layout) -> Cuts:
 
 def items(text: str, start: int, end: int, layout: Layout) -> Cuts:
     """Top-level list items; in a fence or a table its lines, those behind an empty line and unindented first."""
-    fence = layout.fence_over(start + 1)
+    fence = layout.block_over(start + 1)
     if fence is not None or text.startswith("|", start):
-        return _lines(text, start, end)
+        return code_lines(text, start, end, layout)
     return _cuts(text, start, end, _LISTED)
 
 
-def _lines(text: str, start: int, end: int) -> Cuts:
+def code_lines(text: str, start: int, end: int, layout: Layout) -> Cuts:
+    """Starts of lines, those behind an empty line first, of these the unindented."""
     places: list[int] = []
     strengths: list[int] = []
     for match in _LINE.finditer(text, start, end):
@@ -227,13 +251,13 @@ def _lines(text: str, start: int, end: int) -> Cuts:
 
 
 def sentences(text: str, start: int, end: int, layout: Layout) -> Cuts:
-    """Starts of sentences; a stop after an abbreviation, an initial or a list number ends none."""
+    """Starts of sentences and paragraphs; a stop after an abbreviation, an initial or a list number ends none."""
     places: list[int] = []
     strengths: list[int] = []
     for match in _SENTENCE.finditer(text, start, end):
         place = match.end()
         stop = match.end("stop") if match["stop"] else 0
-        if place >= end or (stop and _ABBREVIATION.search(text[max(start, match.start() - 8) : match.start() + 1])):
+        if place >= end or layout.inside(place, start) or (stop and _ABBREVIATION.search(text[max(start, match.start() - 8) : match.start() + 1])):
             continue
         places.append(place)
         strengths.append(strength(text, place, 0))
@@ -255,6 +279,6 @@ def _cuts(text: str, start: int, end: int, pattern: re.Pattern[str]) -> Cuts:
     return places, [crc32(text[place : place + _CONTEXT].encode()) for place in places]
 
 
-Level = Callable[[str, int, int, Layout], Cuts]
 STRUCTURE: tuple[Level, ...] = (blocks, items, sentences, lines, words)
-SENTENCES: tuple[Level, ...] = (sentences, lines, words)
+SENTENCES: tuple[Level, ...] = (sentences, items, lines, words)
+CODE: tuple[Level, ...] = (code_lines, words)

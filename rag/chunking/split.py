@@ -1,8 +1,8 @@
 """Which of the places are taken: a local rule, so that an edit changes only the cuts around it.
 
-A span over the limit is cut at its strongest place that leaves both sides a share of the limit, and so on in the parts.
-A place is thus a cut exactly when the span that it dominates is over the limit; strength is a class and a hash of the
-few characters behind the place, so nothing far away decides.
+A span over the limit is cut at its strongest place that leaves each side a share of the limit, and so on in the parts.
+A place is thus a cut just when the span that it dominates is over the limit. Its strength is a class and a hash of the
+few characters behind it, so nothing far away decides. What stays tiny joins a neighbour.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import bisect
 import itertools
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -22,21 +22,24 @@ from rag.types import Chunk, Document
 
 SMALLEST = 16
 LONGEST = 32
-"""Characters a token, above which a span counts as over the limit: a run of spaces may be one token."""
+"""Characters a token above which a span counts as over the limit: a long run of spaces may be one token."""
+_SHARE = 4
+"""A cut leaves each side at least a quarter of the limit where it can; a smaller part joins a neighbour."""
 _SLACK = 8
-_MARGIN = 3
-JOIN = True
-SMALL = 1.0
+"""Tokens by which a window of the document's encoding may differ from the span encoded alone."""
+_NEVER = 1 << 40
+
 _BEGINNINGS = (
     re.compile(r"\n[ \t\r]*\n\s*|[.!?\u2026][\"'\u201d\u2019)\]*_`]*\s+(?=[^\sa-z])|[\u3002\uff01\uff1f]\s*"),
     re.compile(r"\n\s*"),
     re.compile(r"\s+"),
 )
+_JOINERS = frozenset("\u200d\ufe0e\ufe0f\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff")
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a chunk may hold."""
+    """What a chunk may hold. Raises SettingsError with every mistake."""
 
     max_tokens: int
     overlap_tokens: int
@@ -45,38 +48,26 @@ class Limits:
     def __post_init__(self) -> None:
         problems = []
         if self.max_tokens < SMALLEST:
-            problems.append(
-                Problem(
-                    "[chunking] max_tokens",
-                    f"{self.max_tokens} is too small to hold a text",
-                    f"give at least {SMALLEST}",
-                )
-            )
-        if not 0 <= self.overlap_tokens <= self.max_tokens // 2:
-            problems.append(
-                Problem(
-                    "[chunking] overlap_tokens",
-                    f"{self.overlap_tokens} is not between 0 and half of max_tokens",
-                    f"give at most {max(0, self.max_tokens // 2)}",
-                )
-            )
+            what, remedy = f"{self.max_tokens} tokens cannot hold a text", f"give at least {SMALLEST}"
+            problems.append(Problem("[chunking] max_tokens", what, remedy))
+        if not 0 <= self.overlap_tokens <= max(0, self.max_tokens // 2):
+            what = f"{self.overlap_tokens} is not between 0 and half of max_tokens"
+            remedy = f"give at most {max(0, self.max_tokens // 2)}"
+            problems.append(Problem("[chunking] overlap_tokens", what, remedy))
         if problems:
             raise SettingsError("; ".join(f"{p.where}: {p.what}" for p in problems), problems)
 
 
 class Prefixes:
-    """The heading path before a text, as far as it fits into a quarter of the limit."""
+    """Heading paths as they stand before a text, as far as they fit into a quarter of the limit."""
 
     def __init__(self, tokenizer: Tokenizer, limits: Limits) -> None:
         self._tokenizer = tokenizer
         self._most = limits.max_tokens // 4 if limits.embed_heading_path else 0
-        self._seen: dict[tuple[str, ...], str] = {}
+        self._seen: dict[tuple[str, ...], tuple[str, int]] = {}
 
-    def of(self, section: Section, start: int) -> str:
-        """What stands before a chunk that starts here: headings inside the chunk's own span are left out."""
-        if not self._most:
-            return ""
-        path = section.path[: bisect.bisect_left(section.places, start)]
+    def of(self, path: tuple[str, ...]) -> tuple[str, int]:
+        """The prefix of a path and its tokens, without those that the model adds around a text."""
         found = self._seen.get(path)
         if found is None:
             if len(self._seen) > 10_000:
@@ -84,184 +75,200 @@ class Prefixes:
             found = self._seen[path] = self._fitted(path)
         return found
 
-    def _fitted(self, path: tuple[str, ...]) -> str:
-        for first in range(len(path)):
-            prefix = " > ".join(path[first:]) + "\n\n"
-            if self._tokenizer.count(prefix) <= self._most:
-                return prefix
-        return ""
+    def _fitted(self, path: tuple[str, ...]) -> tuple[str, int]:
+        if self._most:
+            # more characters than this cannot fit, and a path of long titles is not encoded once for each of them
+            first = max(0, len(path) - self._most)
+            for at in range(first, len(path)):
+                prefix = " > ".join(path[at:]) + "\n\n"
+                tokens = self._tokenizer.opening(prefix)
+                if tokens <= self._most:
+                    return prefix, tokens
+        return "", 0
 
 
 class Splitter:
-    """Cuts one document."""
+    """Cuts one document into chunks of at most the limit."""
 
     def __init__(
         self, document: Document, encoded: Encoded, layout: Layout, limits: Limits, prefixes: Prefixes
     ) -> None:
         self._document = document
-        self._text = document.text
-        self._encoded = encoded
+        self.text = document.text
+        self.encoded = encoded
         self._layout = layout
         self._limits = limits
         self._prefixes = prefixes
+        self._section = Section(0, 0, (), ())
+        self._known: dict[int, tuple[str, int]] = {}
+        self._slack = _SLACK
 
-    def chunks(self, levels: tuple[Level, ...]) -> Iterator[Chunk]:
+    def chunks(self, levels: Sequence[Level]) -> Iterator[Chunk]:
         """All chunks in order."""
         ordinal = 0
         for section in self._layout.sections:
-            start, end = self._trimmed(section.start, section.end)
+            start, end = self.trimmed(section.start, section.end)
             if start == end:
                 continue
-            previous = end
-            for left, right in self._parts(section, start, end, levels):
-                yield self._chunk(section, ordinal, left, right, previous)
-                previous = left
-                ordinal += 1
+            self.enter(section)
+            found = self._filled(start, end, levels, ordinal)
+            if any(chunk.tokens > self._limits.max_tokens for chunk in found):
+                self._slack = _NEVER  # nothing is taken for near: every span is counted
+                found = self._filled(start, end, levels, ordinal)
+                self._slack = _SLACK
+            ordinal += len(found)
+            yield from found
 
-    def _trimmed(self, start: int, end: int) -> tuple[int, int]:
-        span = self._text[start:end]
+    def enter(self, section: Section) -> None:
+        """Make this the section whose path stands before the chunks."""
+        self._section = section
+        self._known = {}
+
+    def prefix(self, start: int) -> tuple[str, int]:
+        """What stands before a chunk that starts here, and its tokens; headings not yet passed are left out."""
+        passed = bisect.bisect_left(self._section.places, start)
+        found = self._known.get(passed)
+        if found is None:
+            found = self._known[passed] = self._prefixes.of(self._section.path[:passed])
+        return found
+
+    def trimmed(self, start: int, end: int) -> Span:
+        """The span without white space at its ends."""
+        span = self.text[start:end]
         kept = span.lstrip()
-        return end - len(kept), end - len(kept) + len(kept.rstrip())
+        start = end - len(kept)
+        return start, start + len(kept.rstrip())
 
-    def _chunk(self, section: Section, ordinal: int, start: int, end: int, previous: int) -> Chunk:
-        prefix = self._prefixes.of(section, start)
-        tokens = 0
-        if self._limits.overlap_tokens and previous < start:
-            earlier = self._overlap(prefix, start, end, previous + 1)
-            if earlier < start:
-                before = self._prefixes.of(section, earlier)
-                tokens = self._encoded.count(before, earlier, end)
-                if tokens <= self._limits.max_tokens:
-                    start, prefix = earlier, before
-                else:
-                    tokens = 0
-        if not tokens:
-            tokens = self._encoded.count(prefix, start, end)
-        return Chunk(self._document.doc_id, ordinal, start, end, section.path, self._text[start:end], prefix, tokens)
+    def chunk(self, ordinal: int, start: int, end: int) -> Chunk:
+        """The span as a chunk of the section entered."""
+        prefix = self.prefix(start)[0]
+        tokens = self.encoded.count(prefix, start, end)
+        path = self._section.path
+        return Chunk(self._document.doc_id, ordinal, start, end, path, self.text[start:end], prefix, tokens)
 
-    def _overlap(self, prefix: str, start: int, end: int, floor: int) -> int:
-        """Where a chunk may begin earlier: a sentence, a line or a word in the tokens before it, or where it is."""
-        encoded = self._encoded
-        first = encoded.before(start)
-        room = self._limits.max_tokens - self._encoded.tokenizer.piece(prefix) - (encoded.before(end) - first) - _SLACK
-        reach = min(self._limits.overlap_tokens, room)
-        if reach < 2:
-            return start
-        place = max(floor, encoded.place(max(0, first - reach)))
-        fence = self._layout.fence_over(place)
-        if fence is not None and fence[1] <= start:
-            place = fence[1]
-        for pattern in _BEGINNINGS:
-            found = pattern.search(self._text, max(floor, place) - 1, start)
-            if found and found.end() < start:
-                return found.end()
-        return start
-
-    def _parts(self, section: Section, start: int, end: int, levels: tuple[Level, ...]) -> list[Span]:
-        """The cores of a section's chunks: disjoint, in order, all that is not white space."""
-        if self._fits(section, start, end):
-            return [(start, end)]
+    def _filled(self, start: int, end: int, levels: Sequence[Level], ordinal: int) -> list[Chunk]:
+        """The chunks of a section: its parts, each from the second on with what precedes it."""
+        if self._fits(start, end):
+            return [self.chunk(ordinal, start, end)]
         cuts: list[tuple[int, int]] = []
-        self._divide(section, start, end, levels, cuts)
-        if JOIN:
-            cuts = self._kept(section, start, end, cuts)
-        places = [start, *(place for place, _ in cuts), end]
-        return [self._trimmed(left, right) for left, right in itertools.pairwise(places)]
+        self._divide(start, end, levels, cuts)
+        places = [start, *self._joined(start, end, cuts), end]
+        chunks: list[Chunk] = []
+        previous = end
+        for left, right in itertools.pairwise(places):
+            begin, stop = self.trimmed(left, right)
+            earlier = self._overlap(previous + 1, begin, stop) if self._limits.overlap_tokens else begin
+            chunk = self.chunk(ordinal + len(chunks), earlier, stop)
+            if chunk.tokens > self._limits.max_tokens and earlier < begin:
+                chunk = self.chunk(chunk.ordinal, begin, stop)
+            chunks.append(chunk)
+            previous = begin
+        return chunks
 
-    def _divide(
-        self, section: Section, start: int, end: int, levels: tuple[Level, ...], cuts: list[tuple[int, int]]
-    ) -> None:
+    def _divide(self, start: int, end: int, levels: Sequence[Level], cuts: list[tuple[int, int]]) -> None:
+        """Collect cuts and their strengths in order, with finer levels in what the coarser leave over the limit."""
         if not levels:
-            cuts.extend((left, 0) for left, _ in itertools.islice(self._pieces(section, start, end), 1, None))
+            cuts.extend((place, 0) for place in self._code_points(start, end))
             return
-        level, *finer = levels
-        found = level(self._text, start, end, self._layout)
-        for left, right, fits, strength in self._carved(section, start, end, found):
+        found = levels[0](self.text, start, end, self._layout)
+        if not found[0]:
+            self._divide(start, end, levels[1:], cuts)
+            return
+        for left, right, fits, strength in self._carved(start, end, found):
             if left > start:
                 cuts.append((left, (len(levels) << 40) + strength))
             if not fits:
-                self._divide(section, left, right, tuple(finer), cuts)
+                self._divide(left, right, levels[1:], cuts)
 
-    def _kept(self, section: Section, start: int, end: int, cuts: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """The cuts without those between two small parts that fit together; the weakest go first."""
-        before = {place: (cuts[at - 1][0] if at else start) for at, (place, _) in enumerate(cuts)}
-        after = {place: (cuts[at + 1][0] if at + 1 < len(cuts) else end) for at, (place, _) in enumerate(cuts)}
-        gone = set()
-        for _, place in sorted((strength, place) for place, strength in cuts):
-            left, right = before[place], after[place]
-            b=self._encoded.before
-            if min(b(place)-b(left),b(right)-b(place)) < SMALL*self._limits.max_tokens and self._fits(section, left, right):
-                gone.add(place)
-                if left in after:
-                    after[left] = right
-                if right in before:
-                    before[right] = left
-        return [cut for cut in cuts if cut[0] not in gone]
-
-    def _carved(self, section: Section, start: int, end: int, cuts: Cuts) -> Iterator[tuple[int, int, bool, int]]:
+    def _carved(self, start: int, end: int, cuts: Cuts) -> Iterator[tuple[int, int, bool, int]]:
         """Spans between the cuts that are taken, whether each fits, and the strength of the cut before it."""
         places, strengths = cuts
-        if not places:
-            yield start, end, False, 0
-            return
-        weights = self._encoded.before_each(places)
-        limit = self._limits.max_tokens - self._encoded.tokenizer.piece(self._prefixes.of(section, end))
-        margin = int(limit // _MARGIN)
-        before = self._encoded.before
+        weights = self.encoded.before_each(places)
+        margin = (self._limits.max_tokens - self.prefix(end)[1]) // _SHARE
+        before = self.encoded.before
         stack = [(start, before(start), 0, end, before(end), len(places), 0)]
         while stack:
             left, low, first, right, high, last, strength = stack.pop()
-            fits = self._fits(section, left, right, high - low)
+            fits = self._fits(left, right, high - low)
             if fits or first == last:
                 yield left, right, fits, strength
                 continue
             inner = bisect.bisect_left(weights, low + margin, first, last)
             outer = bisect.bisect_right(weights, high - margin, inner, last)
-            if inner < outer:
-                cut = _strongest(strengths, inner, outer)
-            else:
-                cut = min(max(first, bisect.bisect_left(weights, (low + high) // 2, first, last) - 1), last - 1)
-                if cut + 1 < last and weights[cut + 1] - low < high - weights[cut]:
-                    cut += 1
+            cut = _strongest(strengths, inner, outer) if inner < outer else _middle(weights, low + high, first, last)
             stack.append((places[cut], weights[cut], cut + 1, right, high, last, strengths[cut]))
             stack.append((left, low, first, places[cut], weights[cut], cut, strength))
 
-    def _pieces(self, section: Section, start: int, end: int) -> Iterator[Span]:
-        """The last resort: between tokens that begin at a code point, at the strongest place of each second half."""
-        encoded, text, limit = self._encoded, self._text, self._limits.max_tokens
-        room = limit - encoded.tokenizer.specials - encoded.tokenizer.piece(self._prefixes.of(section, end)) - _SLACK
-        while not self._fits(section, start, end):
-            first = encoded.before(start)
-            span = max(1, room)
+    def _joined(self, start: int, end: int, cuts: list[tuple[int, int]]) -> list[int]:
+        """The cuts without those that part a tiny span from one it fits together with; the weakest go first."""
+        places = [start, *(place for place, _ in cuts), end]
+        weights = self.encoded.before_each(places)
+        tiny = self._limits.max_tokens // _SHARE
+        if all(high - low >= tiny for low, high in itertools.pairwise(weights)):
+            return places[1:-1]
+        before, after = list(range(-1, len(places) - 1)), list(range(1, len(places) + 1))
+        gone = set()
+        for _, at in sorted((strength, at) for at, (_, strength) in enumerate(cuts, 1)):
+            left, right = before[at], after[at]
+            smaller = min(weights[at] - weights[left], weights[right] - weights[at])
+            if smaller < tiny and self._fits(places[left], places[right], weights[right] - weights[left]):
+                gone.add(at)
+                after[left], before[right] = right, left
+        return [place for at, place in enumerate(places) if 0 < at < len(places) - 1 and at not in gone]
+
+    def _code_points(self, start: int, end: int) -> Iterator[int]:
+        """The last resort: cuts between tokens, each at the strongest place of the second half of what fits."""
+        encoded, text = self.encoded, self.text
+        longest = LONGEST * self._limits.max_tokens // 2
+        room = self._limits.max_tokens - encoded.tokenizer.specials - self.prefix(end)[1] - _SLACK
+        while not self._fits(start, end):
+            first, span = encoded.before(start), max(1, room)
             while True:
-                places = [
-                    p for p in map(encoded.place, range(first + (span + 1) // 2, first + span + 1)) if start < p < end
-                ]
-                places = [p for p in places if p - start <= LONGEST * limit] or [
-                    start + min(LONGEST * limit // 2, end - start - 1)
-                ]
+                tokens = range(first + (span + 1) // 2, first + span + 1)
+                places = [p for p in map(encoded.place, tokens) if start < p < end and p - start <= longest]
+                places = places or [min(start + max(1, longest * span // max(1, room)), end - 1)]
                 cut = max(places, key=lambda p: (not joins(text, p), crc32(text[p : p + 8].encode()), p))
-                if span == 1 or self._fits(section, start, cut):
+                if span == 1 or self._fits(start, cut):
                     break
                 span //= 2
-            yield start, cut
             start = cut
-        yield start, end
+            yield cut
 
-    def _fits(self, section: Section, start: int, end: int, weight: int | None = None) -> bool:
+    def _overlap(self, floor: int, start: int, end: int) -> int:
+        """Where a chunk may begin earlier: at a sentence, a line or a word within the overlap, or where it is."""
+        if floor >= start:
+            return start
+        encoded, limits = self.encoded, self._limits
+        first = encoded.before(start)
+        held = encoded.tokenizer.specials + self.prefix(start)[1] + encoded.before(end) - first
+        reach = min(limits.overlap_tokens, limits.max_tokens - held - _SLACK)
+        if reach < 2:
+            return start
+        place = max(floor, encoded.place(max(0, first - reach)), start - LONGEST * limits.overlap_tokens)
+        fence = self._layout.block_over(place)
+        if fence is not None and fence[1] <= start:
+            place = fence[1]
+        for pattern in _BEGINNINGS:
+            found = pattern.search(self.text, place - 1, start)
+            if found and place <= found.end() < start:
+                return found.end()
+        return start
+
+    def _fits(self, start: int, end: int, weight: int | None = None) -> bool:
+        """Whether the span with its prefix is within the limit: counted only when it is near."""
         limit = self._limits.max_tokens
         if end - start > LONGEST * limit:
             return False
-        encoded = self._encoded
-        prefix = self._prefixes.of(section, start)
+        encoded = self.encoded
+        prefix, tokens = self.prefix(start)
         if weight is None:
             weight = encoded.before(end) - encoded.before(start)
-        near = encoded.tokenizer.specials + encoded.tokenizer.piece(prefix) + weight
-        if near > limit + _SLACK:
+        near = encoded.tokenizer.specials + tokens + weight - limit
+        if near > self._slack:
             return False
-        if near < limit - _SLACK:
+        if near < -self._slack:
             return True
-        start, end = self._trimmed(start, end)
+        start, end = self.trimmed(start, end)
         return encoded.count(prefix, start, end) <= limit
 
 
@@ -275,15 +282,20 @@ def _strongest(strengths: list[int], first: int, last: int) -> int:
         return strengths.index(best, first, middle)
 
 
+def _middle(weights: list[int], ends: int, first: int, last: int) -> int:
+    """The place of a range nearest to the middle between two ends, given as their sum."""
+    at = bisect.bisect_left(weights, ends // 2, first, last)
+    if at == last or (at > first and ends - 2 * weights[at - 1] < 2 * weights[at] - ends):
+        return at - 1
+    return at
+
+
 def joins(text: str, place: int) -> bool:
     """Whether a place lies inside what is read as one character: CR LF, a combining mark, a joined emoji."""
-    following = text[place]
+    following, preceding = text[place], text[place - 1]
     return (
-        (following == "\n" and text[place - 1] == "\r")
-        or unicodedata.combining(following) != 0
+        (following == "\n" and preceding == "\r")
         or following in _JOINERS
-        or text[place - 1] == "\u200d"
+        or preceding == "\u200d"
+        or unicodedata.combining(following) != 0
     )
-
-
-_JOINERS = frozenset("\u200d\ufe0e\ufe0f\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff")

@@ -98,6 +98,10 @@ class Tokenizer:
                 self._seen[text] = tokens
         return tokens
 
+    def opening(self, prefix: str) -> int:
+        """Tokens of what stands at the front of a text and ends with a line, without those the model adds around."""
+        return self.piece(self.rule.lead + prefix if self.rule else prefix)
+
     def _segments(self, text: str, origin: int) -> Iterator[tuple[int, int, bool]]:
         """Spans of at most twice SEGMENT, and whether each ends at a guaranteed boundary or at the end."""
         end = len(text)

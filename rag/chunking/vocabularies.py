@@ -28,14 +28,16 @@ _SHA256 = {
 }
 _MARK = "\u2581"
 
-# In both OpenAI patterns a piece holds white space at its front, or line ends (o200k: and slashes) at its back:
-# nothing reaches from a non-space into a space or tab. A piece of letters or digits goes on with its like only,
-# or with an apostrophe or a mark; so an ASCII letter or digit ends it before any other ASCII character.
-_WORD_ENDS = r"[0-9A-Za-z](?=[\t\n\r!-&(-/:-@\[-`{-~])"
+# In both OpenAI patterns a piece holds white space at its front, or line ends (o200k: and slashes) at its back: nothing
+# reaches from a non-space into a space or tab, nor from a line end into anything but white space or a slash. Letters
+# or digits go on with their like only, or with an apostrophe or a mark: so other punctuation ends them.
+_AFTER_WORD = (
+    r"[\t\n\r!-&(-/:-@\[-`{-~\u2026\u3001\u3002\u300c-\u300f\uff01\uff08\uff09\uff0c\uff0e\uff1a\uff1b\uff1f]"
+)
 _OPENAI = {
-    "edge": rf"\S(?=[ \t])|{_WORD_ENDS}",
+    "edge": rf"\S(?=[ \t])|[^\W_](?={_AFTER_WORD})|\n(?=[^\s/])",
     "clean": r"(?<=\n)[^\s/]",
-    "closed": rf"(?<=\S)(?=[ \t])|(?<=[0-9A-Za-z])(?=[\t\n\r!-&(-/:-@\[-`{{-~])|\Z",
+    "closed": rf"(?<=\S)(?=[ \t])|(?<=[^\W_])(?={_AFTER_WORD})|\Z",
     "sticky": "/",
 }
 

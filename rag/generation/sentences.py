@@ -35,7 +35,9 @@ _SENTENCE_ENDERS = frozenset(_SHORT_AT_END.split())
 """Abbreviations that may also end a sentence: a capital letter behind them decides."""
 _NUMBERED = frozenset(_SHORT_OF_NUMBERS.split())
 """Abbreviations that are words too: they stand before a number."""
-_STARTERS = re.compile(r"(?:The|A|An|In|On|At|It|He|She|They|We|This|These|That|Those|But|However|When|As|For|If|By|Then|There)\b")
+_STARTERS = re.compile(
+    r"(?:The|A|An|In|On|At|It|He|She|They|We|This|These|That|Those|But|However|When|As|For|If|By|Then|There)\b"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,18 +116,18 @@ class OpenVersion:
             what = f"queries of shape {queries.shape} for a version of {self.manifest.dimensions} dimensions"
             raise RaglineError(what, [Problem("the query", what, "embed it with the version's own model")])
         limit = self.rows if rows is None else len(rows)
-        scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
-        found = np.full((len(queries), k), -1, dtype=np.int64)
-        todo, depth = np.arange(len(queries)), min(k + 1, limit)
-        while todo.size and depth:
-            part = _in_row_order(*self._nearest(queries if len(todo) == len(queries) else queries[todo], depth, rows))
-            width = min(k, depth)
-            scores[todo, :width], found[todo, :width] = part[0][:, :width], part[1][:, :width]
-            if depth == limit:
-                break
-            # equal scores that reach the last one fetched may go on: only then is more asked for
-            edge = part[0][:, width - 1] - part[0][:, -1] < _TIE
-            todo, depth = todo[edge & (part[1][:, -1] >= 0)], min(depth * 4, limit)
+        depth = min(k + 1, limit)
+        if not depth or not len(queries):
+            return _widened(np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64), k)
+        scores, found = self._nearest(queries, depth, rows)
+        open_ended = _open_ended(scores, found, k) if depth < limit else _NONE
+        scores, found = _widened(scores, found, k)
+        # equal scores that reach the last one fetched may go on: only then is more asked for
+        while open_ended.size:
+            depth = min(depth * 4, limit)
+            more_scores, more = self._nearest(queries[open_ended], depth, rows)
+            scores[open_ended], found[open_ended] = more_scores[:, :k], more[:, :k]
+            open_ended = open_ended[_open_ended(more_scores, more, k)] if depth < limit else _NONE
         return scores, found
 
     def _nearest(self, queries: Floats, k: int, rows: NDArray[np.int64] | None) -> tuple[Floats, NDArray[np.int64]]:
@@ -147,17 +147,32 @@ class OpenVersion:
             flat = self.index if self.manifest.kind == "flat" else faiss.downcast_index(self.index.storage)
             only = faiss.SearchParameters(sel=faiss.IDSelectorArray(np.unique(rows)))
             scores, found = flat.search(queries, k, params=only)
-        if len(found) and found[:, -1].min() < 0:
-            scores[found < 0] = -np.inf
-        return scores, found
+        return _in_row_order(scores, found)
+
+
+_NONE = np.empty(0, dtype=np.intp)
+
+
+def _open_ended(scores: Floats, rows: NDArray[np.int64], k: int) -> NDArray[np.intp]:
+    """The queries whose k-th score may be shared by rows beyond the last one fetched."""
+    return np.flatnonzero((scores[:, k - 1] <= scores[:, -1] + _TIE) & (rows[:, -1] >= 0))
+
+
+def _widened(scores: Floats, rows: NDArray[np.int64], k: int) -> tuple[Floats, NDArray[np.int64]]:
+    """Exactly k columns: cut, or filled with -inf and -1."""
+    if scores.shape[1] >= k:
+        return np.ascontiguousarray(scores[:, :k]), np.ascontiguousarray(rows[:, :k])
+    gap = ((0, 0), (0, k - scores.shape[1]))
+    return np.pad(scores, gap, constant_values=-np.inf), np.pad(rows, gap, constant_values=-1)
 
 
 def _in_row_order(scores: Floats, rows: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:
-    """The same results with equal scores by row; FAISS leaves them as its heap had them."""
-    with np.errstate(invalid="ignore"):
-        tied = np.flatnonzero((scores[:, :-1] - scores[:, 1:] < 2 * _TIE).any(axis=1))
+    """Equal scores by row (FAISS leaves them as its heap had them), and -inf where no row was found."""
+    tied = np.flatnonzero((scores[:, :-1] <= scores[:, 1:] + 2 * _TIE).any(axis=1))
     if tied.size:
         order = np.lexsort((rows[tied], -np.round(scores[tied] / _TIE)), axis=1)
         scores[tied] = np.take_along_axis(scores[tied], order, 1)
         rows[tied] = np.take_along_axis(rows[tied], order, 1)
+    if rows[:, -1].min() < 0:
+        scores[rows < 0] = -np.inf
     return scores, rows

@@ -60,10 +60,9 @@ def test_it_abstains_without_passages() -> None:
 
 def test_a_heading_speaks_for_its_sentences_and_is_no_answer_itself() -> None:
     text = "## Speed on the rack\n\nIt is 12 km/h.\n\n## Speed on the plain\n\nIt is 60 km/h."
-    assert ask("What is the speed on the plain?", passage(text)).abstained, (
-        "nothing in the sentence itself is asked for"
-    )
-    assert ask("How many km/h on the plain?", passage(text)).text == "It is 60 km/h. [1]"
+    assert ask("What is the speed on the plain?", passage(text)).text == "It is 60 km/h. [1]"
+    cut_below = passage("It is very steep. It is 12 km/h.", heading_path=("Rules", "Speed on the rack"))
+    assert ask("How many km/h on the rack?", cut_below).text == "It is 12 km/h. [1]"
 
 
 def test_coverage_is_the_share_of_the_question_that_is_found() -> None:
