@@ -22,7 +22,7 @@ class Fixed(Structure):
         sections = iter(layout.sections)
         section = next(sections)
         splitter.enter(section)
-        ordinal = 0
+        ordinal = reached = 0
         while start < end:
             while start >= section.end:
                 section = next(sections)
@@ -38,9 +38,13 @@ class Fixed(Structure):
                 if chunk.tokens <= limits.max_tokens or stop == start + 1:
                     break
                 room -= max(1, chunk.tokens - limits.max_tokens)
+            if chunk.end <= reached:  # another edge made the overlap as long as the window
+                start = splitter.trimmed(reached, end)[0]
+                continue
             yield chunk
+            reached = chunk.end
             ordinal += 1
-            if stop >= end:
+            if reached >= end:
                 return
             again = encoded.place(max(first + 1, encoded.before(stop) - limits.overlap_tokens))
             while again > start and joins(text, again):

@@ -157,6 +157,8 @@ class Splitter:
         previous = end
         for left, right in itertools.pairwise(places):
             begin, stop = self.trimmed(left, right)
+            if begin == stop:
+                continue
             earlier = self._overlap(previous + 1, begin, stop) if self._limits.overlap_tokens else begin
             chunk = self.chunk(ordinal + len(chunks), earlier, stop)
             if chunk.tokens > self._limits.max_tokens and earlier < begin:

