@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
     """Offers the nearest name for a misspelt command or flag, and names the help."""
 
     def error(self, message: str) -> NoReturn:
-        words = [word for action in self._actions for word in [*action.option_strings, *map(str, action.choices or [])]]
+        words = self._words()
         wrong = next((word for word in message.replace("'", " ").split() if word in sys.argv and word not in words), "")
         near = difflib.get_close_matches(wrong, words, n=1) if wrong else []
         if near:
@@ -41,6 +41,15 @@ class Parser(argparse.ArgumentParser):
         else:
             sys.stderr.write(f"ragline: {message}\nsee `{self.prog} --help`\n")
         raise SystemExit(2)
+
+    def _words(self) -> list[str]:
+        """Every flag and choice of this parser and, below it, of its commands."""
+        words: list[str] = []
+        for action in self._actions:
+            words += [*action.option_strings, *map(str, action.choices or [])]
+            if isinstance(action.choices, dict):
+                words += [word for made in action.choices.values() for word in made._words()]  # noqa: SLF001 - our own
+        return words
 
 
 def parser() -> Parser:

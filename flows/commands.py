@@ -166,6 +166,7 @@ def status(arguments: Namespace) -> Result:
     from rag.index.manifest import read_sealed
     from rag.pipeline import LAST
 
+    limit = _seconds(arguments.max_age) if arguments.max_age else None
     settings = settings_of(arguments)
     versions = wiring.versions(settings)
     state = versions.state()
@@ -183,7 +184,7 @@ def status(arguments: Namespace) -> Result:
     tokens = sum(entry.tokens for entry in entries)
     known = [entry.usd for entry in entries if entry.usd is not None]
     usd = sum(known) if len(known) == len(entries) else None
-    too_old = arguments.max_age is not None and (age is None or age > _seconds(arguments.max_age))
+    too_old = limit is not None and (age is None or age > limit)
     content: dict[str, Any] = {
         "index": versions.name,
         "store": str(settings.store),

@@ -108,13 +108,14 @@ def markdown(text: str, start: int, context: tuple[str, ...]) -> Layout:
             ended = (_RAW_END if kind == "raw" else _COMMENT_END).search(source, at)
             at = floor = ended.end() if ended else len(source)
         elif kind in ("atx", "title"):
-            headings.append((line + shift, at + shift, len(event["atx"]), title_of(event["title"] or "")))
+            headings.append((line + indent + shift, at + shift, len(event["atx"]), title_of(event["title"] or "")))
             floor = at
         else:
             top = _paragraph_start(source, event.start(), floor)
             if top is not None:
                 level = 1 if event["under"][0] == "=" else 2
                 title = " ".join(source[top : event.start()].split())
+                top += len(title_line := source[top : event.start()]) - len(title_line.lstrip())
                 headings.append((top + shift, at + shift, level, title_of(title)))
                 floor = at
     return Layout(_sections(text, start, context, headings), fences)

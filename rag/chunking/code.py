@@ -13,6 +13,7 @@ from rag.types import Document
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _ABOVE = re.compile(r"[ \t]*#")
+_INDENT = re.compile(r"[ \t\f]*")
 Mark = tuple[int, tuple[str, ...], tuple[int, ...]]
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -84,4 +85,5 @@ def _top(node: ast.stmt, text: str, lines: list[int]) -> int:
     row = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))]) - 1
     while row and _ABOVE.match(text, lines[row - 1], lines[row]):
         row -= 1
-    return lines[row]
+    found = _INDENT.match(text, lines[row])
+    return found.end() if found else lines[row]

@@ -233,7 +233,9 @@ def _reader(path: str) -> tuple[Reader, Packing | None]:
 
 
 def _refuse_empty(page: Page) -> None:
-    if not page.text[page.body_start :].strip():
+    # No copy of a large text without front matter.
+    body = page.text[page.body_start :] if page.body_start else page.text
+    if not body or body.isspace():
         raise Unreadable("empty", "nothing but white space" + " behind the front matter" * bool(page.body_start))
 
 

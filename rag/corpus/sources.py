@@ -210,10 +210,10 @@ class _Walk:
         if not stat.S_ISREG(status.st_mode):
             self._out(path, "not a file", f"a {_kind(status.st_mode)}; it was not opened")
             return
-        known = reader_of(path.rpartition("/")[2])
+        known = reader_of(path[path.rfind("/") + 1 :])
         if known is None:
             self._out(path, "unsupported", f"no reader for this suffix; known: {', '.join(sorted(READERS))}")
-        elif known[0].page is not None and status.st_size > PAGE_LIMIT:
+        elif status.st_size > PAGE_LIMIT and known[0].page is not None:
             self._out(path, "too large", f"{status.st_size:,} bytes; the limit for one document is {PAGE_LIMIT:,}")
         elif not path.isascii() and not _is_unicode(path):
             self._out(path, "surrogates", "the name of the file is not valid UTF-8; rename it")

@@ -11,6 +11,7 @@ import numpy as np
 
 from rag.errors import Problem, RaglineError
 from rag.index.kinds import INDEX_KINDS, SEED, choose
+from rag.index.search import map_index
 from rag.index.tuning import gather, sample_rows, tune
 from rag.ports import Floats
 from rag.storage import create, faultpoint
@@ -43,6 +44,7 @@ def build(blocks: Blocks, rows: int, dimensions: int, kind: str, path: Path) -> 
         return _units(blocks(), rows, dimensions)
 
     tuned: dict[str, Json] = {}
+    answers: list[Json] = []
     recall: dict[str, Json] | None = None
     with create(path) as file:
         if kind == "flat":
@@ -53,6 +55,7 @@ def build(blocks: Blocks, rows: int, dimensions: int, kind: str, path: Path) -> 
             setting, recall = tune(index, kind, parameters, units, rows)
             assert entry.knob is not None
             tuned[entry.knob] = setting
+            answers = self_test(index)
             _write(index, file)
             del index
         faultpoint("build.written")
@@ -61,7 +64,7 @@ def build(blocks: Blocks, rows: int, dimensions: int, kind: str, path: Path) -> 
         "parameters": parameters,
         "tuned": tuned,
         "recall": recall,
-        "self_test": self_test(path, dimensions),
+        "self_test": answers or self_test(map_index(path)),
     }
 
 
@@ -185,14 +188,11 @@ def self_test_query(number: int, dimensions: int) -> Floats:
     return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)[None, :]
 
 
-def self_test(path: Path, dimensions: int) -> list[Json]:
-    """Open the index as a reader would and keep what a few fixed queries find: [{query, rows, scores}]."""
-    from rag.index.search import map_index
-
-    index = map_index(path)
+def self_test(index: Any) -> list[Json]:
+    """What a few fixed queries find, for `verify` to compare: [{query, rows, scores}]."""
     answers: list[Json] = []
     for number in range(SELF_TESTS):
-        scores, rows = index.search(self_test_query(number, dimensions), min(5, index.ntotal))
+        scores, rows = index.search(self_test_query(number, index.d), min(5, index.ntotal))
         keep = rows[0] >= 0
         answers.append(
             {

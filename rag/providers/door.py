@@ -192,7 +192,9 @@ class Door:
             response = error.response
             return retry.of_status(error.status_code, response.headers, response.text, self._around.clock.utc())
         if isinstance(error, library.APITimeoutError | httpx2.TimeoutException):
-            return Failure(retry.TABLE["connection"], f"no reply from {self._url} within {self._settings.timeout:g} s")
+            return Failure(
+                retry.TABLE["connection"], f"no reply from {plain_url(self._url)} within {self._settings.timeout:g} s"
+            )
         if isinstance(error, library.APIConnectionError | httpx2.HTTPError):
             why = error.__cause__ or error
             return Failure(retry.TABLE["connection"], f"no whole reply from {plain_url(self._url)}: {why}")

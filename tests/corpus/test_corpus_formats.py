@@ -75,7 +75,12 @@ def test_bytes_become_text_or_a_reason(data: bytes, encoding: str | None, expect
 def test_a_text_file_is_a_document_unchanged(tmp_path: Path) -> None:
     item = one(tmp_path, "Notes.TXT", "\ufeffone\r\ntwo  \r\n".encode())
     assert isinstance(item, Document)
-    assert (item.doc_id, item.text, item.title, item.source) == ("Notes.TXT", "one\r\ntwo  \r\n", "Notes", "c/Notes.TXT")
+    assert (item.doc_id, item.text, item.title, item.source) == (
+        "Notes.TXT",
+        "one\r\ntwo  \r\n",
+        "Notes",
+        "c/Notes.TXT",
+    )
     assert (item.media_type, item.reader, item.metadata, item.body_start) == ("text/plain", "plain/1", {}, 0)
     assert item.source_sha256 == hashlib.sha256("\ufeffone\r\ntwo  \r\n".encode()).hexdigest()
 
@@ -90,7 +95,10 @@ def test_packed_text_is_unpacked(tmp_path: Path) -> None:
     import pyarrow as pa
 
     text = "# Packed\n" * 50
-    for name, data in (("a.md.gz", gzip.compress(text.encode())), ("b.md.zst", bytes(pa.compress(text.encode(), "zstd", asbytes=True)))):
+    for name, data in (
+        ("a.md.gz", gzip.compress(text.encode())),
+        ("b.md.zst", bytes(pa.compress(text.encode(), "zstd", asbytes=True))),
+    ):
         item = one(tmp_path, name, data)
         assert isinstance(item, Document)
         assert (item.text, item.title, item.doc_id) == (text, "Packed", name)
@@ -140,7 +148,8 @@ def test_front_matter_is_metadata_and_the_body_begins_behind_it() -> None:
         "a: &a [*a]",
         "a: &a {b: 1}\nc: {<<: *a}",
         "a: " + "[" * 5000 + "]" * 5000,
-        "a: &a [1,1,1,1,1,1,1,1,1]\n" + "\n".join(f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefg", "bcdefgh", strict=True)),
+        "a: &a [1,1,1,1,1,1,1,1,1]\n"
+        + "\n".join(f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefg", "bcdefgh", strict=True)),
         "d: 2024-13-45",
         'a: "\\uD800"',
         "a: @x",
@@ -152,7 +161,13 @@ def test_invalid_front_matter_is_body(front: str) -> None:
 
 
 def test_front_matter_that_does_not_end_or_does_not_stand_first_is_body() -> None:
-    for text in ("---\na: 1\n", " ---\na: 1\n---\n", "\n---\na: 1\n---\n", "----\na: 1\n---\n", "---\n" + "a: b\n" * 20_000 + "---\n"):
+    for text in (
+        "---\na: 1\n",
+        " ---\na: 1\n---\n",
+        "\n---\na: 1\n---\n",
+        "----\na: 1\n---\n",
+        "---\n" + "a: b\n" * 20_000 + "---\n",
+    ):
         assert (marked_down(text).metadata, marked_down(text).body_start) == ({}, 0)
     assert marked_down("---\n---\nx").body_start == 8
 

@@ -24,13 +24,15 @@ def a_pdf(*pages: str, title: str = "", stream: bytes | None = None, filters: by
     numbers = [4 + 2 * at for at in range(len(pages))]
     objects = {
         1: b"<< /Type /Catalog /Pages 2 0 R >>",
-        2: b"<< /Type /Pages /Count %d /Kids [%s] >>" % (len(pages), b" ".join(b"%d 0 R" % number for number in numbers)),
+        2: b"<< /Type /Pages /Count %d /Kids [%s] >>"
+        % (len(pages), b" ".join(b"%d 0 R" % number for number in numbers)),
         3: b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>",
     }
     for number, text in zip(numbers, pages, strict=True):
         content = b"BT /F1 12 Tf 72 720 Td (%s) Tj ET" % text.encode("cp1252") if stream is None else stream
         objects[number] = (
-            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents %d 0 R /Resources << /Font << /F1 3 0 R >> >> >>" % (number + 1)
+            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents %d 0 R /Resources << /Font << /F1 3 0 R >> >> >>"
+            % (number + 1)
         )
         objects[number + 1] = b"<< /Length %d %s >>\nstream\n%s\nendstream" % (len(content), filters, content)
     about = max(objects) + 1
@@ -44,7 +46,9 @@ def a_pdf(*pages: str, title: str = "", stream: bytes | None = None, filters: by
     start = out.tell()
     out.write(b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1))
     out.write(b"".join(b"%010d 00000 n \n" % place for place in places))
-    out.write(b"trailer\n<< /Size %d /Root 1 0 R /Info %d 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, about, start))
+    out.write(
+        b"trailer\n<< /Size %d /Root 1 0 R /Info %d 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, about, start)
+    )
     return out.getvalue()
 
 
@@ -79,7 +83,9 @@ def items(folder: Path, files: dict[str, bytes]) -> list[Document | Excluded]:
 
 
 def test_pdf_and_docx_are_documents(tmp_path: Path) -> None:
-    word, print_ = items(tmp_path, {"a.docx": a_docx(), "b.pdf": a_pdf("Page one says this.", "Page two.", title="A title")})
+    word, print_ = items(
+        tmp_path, {"a.docx": a_docx(), "b.pdf": a_pdf("Page one says this.", "Page two.", title="A title")}
+    )
     assert isinstance(word, Document)
     assert isinstance(print_, Document)
     assert word.text == (
@@ -127,7 +133,9 @@ def test_broken_encrypted_and_empty_files_are_rows_with_a_reason(tmp_path: Path)
 
 
 @pytest.mark.parametrize(("suffix", "package"), [("pdf", "pypdf"), ("docx", "docx")])
-def test_without_its_package_a_file_says_what_to_install(monkeypatch: pytest.MonkeyPatch, suffix: str, package: str) -> None:
+def test_without_its_package_a_file_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, suffix: str, package: str
+) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     page = READERS[suffix].page
     assert page is not None
@@ -154,7 +162,9 @@ def test_members_that_climb_out_and_entities_are_never_followed(tmp_path: Path) 
         for name in document.namelist():
             data = document.read(name)
             if name == "word/document.xml":
-                data = data.replace(b"<w:document", f'<!DOCTYPE d [<!ENTITY x SYSTEM "file://{canary}">]><w:document'.encode(), 1)
+                data = data.replace(
+                    b"<w:document", f'<!DOCTYPE d [<!ENTITY x SYSTEM "file://{canary}">]><w:document'.encode(), 1
+                )
                 data = data.replace(b"First paragraph.", b"First &x; paragraph.")
             parts.writestr(name, data)
         parts.writestr("../../outside.txt", "x")
@@ -178,6 +188,7 @@ def test_a_stream_that_unpacks_without_end_is_refused() -> None:
     assert caught.value.reason in {"broken", "too large", "too slow", "empty"}
 
 
+@pytest.mark.slow
 def test_a_child_that_takes_too_long_is_replaced() -> None:
     deep = b"<div>" * 400_000
     with Worker() as worker:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from rag.corpus.page import Unreadable
+from rag.corpus.patterns import compiled
 from rag.corpus.read import read
 from rag.corpus.snapshot import snapshot
 from rag.corpus.sources import listed, open_source
-from rag.corpus.page import Unreadable
-from rag.corpus.patterns import compiled
 from rag.corpus.spec import CorpusSpec
 from rag.errors import CorpusMissing, SettingsError
 from rag.types import Document
@@ -62,7 +62,10 @@ def test_a_file_reached_by_two_paths_counts_once(tmp_path: Path) -> None:
 
 def test_include_and_exclude_decide_what_is_a_source_at_all(tmp_path: Path) -> None:
     write(tmp_path, "a.md", "b.txt", "drafts/c.md", "x/drafts/d.md", "x/e.md", "film.mp4")
-    assert found(CorpusSpec((tmp_path,), include=("*.md",), exclude=("drafts/**",))) == (["a.md", "x/drafts/d.md", "x/e.md"], [])
+    assert found(CorpusSpec((tmp_path,), include=("*.md",), exclude=("drafts/**",))) == (
+        ["a.md", "x/drafts/d.md", "x/e.md"],
+        [],
+    )
     assert found(CorpusSpec((tmp_path,), include=("*.md",), exclude=("drafts",)))[0] == ["a.md", "x/e.md"]
     assert found(CorpusSpec((tmp_path,), include=("x/*.md", "*.txt")))[0] == ["b.txt", "x/e.md"]
 
@@ -171,7 +174,17 @@ def test_unsupported_suffixes_too_large_files_and_names_that_are_no_text_are_row
 
 
 def test_odd_names_are_documents_like_others(tmp_path: Path) -> None:
-    names = ["new\nline.md", 'quo"te.md', "😀.md", "-rf.md", "CON.md", "x" * 250 + ".md", "e\u0301.md", "é.md", "sp ace .md"]
+    names = [
+        "new\nline.md",
+        'quo"te.md',
+        "😀.md",
+        "-rf.md",
+        "CON.md",
+        "x" * 250 + ".md",
+        "e\u0301.md",
+        "é.md",
+        "sp ace .md",
+    ]
     write(tmp_path / "c", *names)
     spec = CorpusSpec((tmp_path / "c",))
     documents = list(read(snapshot(spec, None, LATER), spec))

@@ -109,7 +109,9 @@ def test_a_killed_second_publish_leaves_the_old_or_the_new_version(tmp_path: Pat
     log = tmp_path / "log"
     assert work(house, log).returncode == 0
     old = version_bytes(house, 1)
-    for number, point in enumerate(("versions.staged", "versions.numbered", "versions.before_swap", "versions.swapped")):
+    for number, point in enumerate(
+        ("versions.staged", "versions.numbered", "versions.before_swap", "versions.swapped")
+    ):
         house.write("changed.md", f"# Changed\n\nFor the {number}th time.\n")
         work(house, log, f"{point}:1:kill")
         versions = Versions(house.store, "main")
@@ -155,7 +157,9 @@ def stopped(pid: int) -> bool:
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(folder)], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(folder)], capture_output=True, check=False
+    )
     if mounted.returncode:
         pytest.skip("mounting a tmpfs needs root")
     yield folder

@@ -61,7 +61,9 @@ def move(house: House) -> None:
 
 
 def edit_metadata(house: House) -> None:
-    house.write("a.md", "---\ntitle: Omega\ntags: [x]\n---\n# Alpha\n\nThe first letter.\n\n## Use\n\nIt begins words.\n")
+    house.write(
+        "a.md", "---\ntitle: Omega\ntags: [x]\n---\n# Alpha\n\nThe first letter.\n\n## Use\n\nIt begins words.\n"
+    )
 
 
 def copy(house: House) -> None:

@@ -7,6 +7,8 @@ import json
 import logging
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -73,6 +75,21 @@ def test_a_vector_does_not_depend_on_its_neighbours(texts: list[str], random: Ra
     alone = np.vstack([_embed([one]) for one in texts])
     assert np.array_equal(_embed([texts[i] for i in order]), alone[order])
     assert np.array_equal(_embed(texts * 30)[: len(texts)], alone)
+
+
+def test_it_takes_no_longer_than_the_library(library: object, datasets: Path) -> None:
+    texts = _passages(datasets)
+
+    def seconds(work: Callable[[], object]) -> float:
+        spent = []
+        for _ in range(3):
+            start = time.process_time()
+            work()
+            spent.append(time.process_time() - start)
+        return min(spent)
+
+    ours, theirs = seconds(lambda: _embed(texts)), seconds(lambda: library.embed(texts, norm=False))  # type: ignore[attr-defined]
+    assert ours <= 1.1 * theirs
 
 
 def test_fewer_dimensions_are_the_first_of_all() -> None:

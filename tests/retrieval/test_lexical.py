@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag.errors import Damaged, RaglineError
+from rag.errors import Damaged, FormatTooNew, RaglineError
 from rag.index import tables
 from rag.index.tables import ChunkRow
 from rag.retrieval import lexical
@@ -74,6 +74,26 @@ def test_scores_follow_the_formula(words: list[list[str]]) -> None:
         index = built(Path(folder), texts)
         for question in ("ice", "glaciers falling ice ice", "the", "unknown", ""):
             np.testing.assert_allclose(index.scores(question), bm25(question, texts), rtol=1e-5, atol=1e-6)
+
+
+def test_the_index_is_the_one_that_bm25s_makes(tmp_path: Path) -> None:
+    import bm25s
+
+    texts = [f"{PASSAGES[n % 5]} word{n % 9}x {'ice ' * (n % 4)}" for n in range(100)]
+    index = built(tmp_path, texts)
+    analyse = analyser()
+    theirs = bm25s.BM25(k1=K1, b=B, method="lucene")
+    theirs.index([analyse(text) for text in texts], show_progress=False)
+    for question in ("ice glaciers", "word3x moraine fall fall", "serac"):
+        np.testing.assert_allclose(index.scores(question), theirs.get_scores(analyse(question)), rtol=1e-5)
+
+
+def test_a_newer_index_is_refused(tmp_path: Path) -> None:
+    built(tmp_path, PASSAGES)
+    meta = json.loads((tmp_path / lexical.META).read_bytes())
+    (tmp_path / lexical.META).write_text(json.dumps({**meta, "format": 2}))
+    with pytest.raises(FormatTooNew, match="format 2"):
+        opened(tmp_path)
 
 
 def test_rows_without_a_word_of_the_question_are_no_hits(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def serve(port: int, parent: int) -> None:
     # (cosine 0.79 to 0.94); with one slot it never does
     settings.n_ctx, settings.n_parallel = 4096, 1
     settings.hostnames, settings.port = ["127.0.0.1"], port
-    settings.cpuparams.n_threads = 2
+    settings.cpuparams.n_threads = 1  # two threads wait for each other, for minutes when the machine is busy
     settings.embedding = True
     settings.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     server = xllamacpp.Server(settings)

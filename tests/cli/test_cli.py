@@ -1,0 +1,289 @@
+"""The command line: clean JSON, documented exit codes, and one clear message for each kind of bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.cli import main, parser
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a corpus and a ragline.toml, which is the working directory."""
+    corpus = tmp_path / "docs"
+    corpus.mkdir()
+    (corpus / "pass.md").write_text(
+        "---\nlang: en\n---\n# Marl Pass\n\nThe pass is closed by Lucie Ferrand from November to April.\n"
+    )
+    (corpus / "depot.md").write_text("---\nlang: de\n---\n# Depot\n\nDas Depot in Tessen hat vier Gleise und eine Drehscheibe.\n")
+    (corpus / "viaduct.md").write_text("# Aarle Viaduct\n\nThe viaduct has seven arches and was built in 1908.\n")
+    (tmp_path / "ragline.toml").write_text('store = "store"\n[corpus]\npaths = ["docs"]\n')
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith("RAGLINE_") or name in ("OPENAI_API_KEY", "PREFECT_API_URL"):
+            monkeypatch.delenv(name)
+    return tmp_path
+
+
+class Said:
+    """What a command said, and how it ended."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def ragline(place: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    def run(*words: str) -> Said:
+        capsys.readouterr()
+        try:
+            code = main(list(words))
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return Said(code, out, err)
+
+    return run
+
+
+def edit(place: Path, text: str = "# New\n\nSomething new happened at Gullvik Halt.\n") -> None:
+    (place / "docs" / "new.md").write_text(text)
+
+
+def test_from_plan_to_answer(ragline: Any) -> None:
+    plan = ragline("plan", "--json", "--detailed-exitcode")
+    assert (plan.code, plan.json["ok"], plan.json["to_embed"]) == (20, True, 3)
+    index = ragline("index", "--json")
+    assert (index.json["reason"], index.json["version"], index.json["embedded"]) == ("published", 1, 3)
+    assert ragline("plan", "--json", "--detailed-exitcode").code == 0
+    assert ragline("index", "--json").json["reason"] == "unchanged"
+    answer = ragline("ask", "--json", "Who closes the pass?").json
+    assert "Lucie Ferrand" in answer["answer"]
+    assert not answer["abstained"]
+    citation = answer["citations"][0]
+    text = Path("docs", citation["doc_id"]).read_text()
+    assert text[citation["start"] : citation["end"]] == citation["quote"]
+
+
+def test_json_starts_with_the_promised_keys_and_keeps_stdout_clean(ragline: Any) -> None:
+    for words in (["plan"], ["index"], ["ask", "Who?"], ["versions"], ["status"], ["verify"], ["gc"], ["cache", "stats"]):
+        said = ragline(*words, "--json")
+        assert list(said.json)[:4] == ["schema_version", "command", "ok", "exit_code"], words
+        assert said.json["exit_code"] == said.code
+
+
+def test_streaming_gives_pieces_that_join_to_the_answer(ragline: Any) -> None:
+    ragline("index")
+    lines = [json.loads(line) for line in ragline("ask", "--json", "--stream", "How many arches?").out.splitlines()]
+    assert "".join(line["delta"] for line in lines[:-1]) == lines[-1]["answer"]
+    assert lines[-1]["command"] == "ask"
+
+
+def test_a_question_that_nothing_supports_is_not_answered(ragline: Any) -> None:
+    ragline("index")
+    answer = ragline("ask", "--json", "What does a kilo of saffron cost in Lisbon?").json
+    assert answer["abstained"]
+    assert answer["citations"] == []
+
+
+def test_where_filters_before_top_k_in_every_mode(ragline: Any) -> None:
+    ragline("index")
+    for mode in ("hybrid", "dense", "lexical", "rrf"):
+        found = ragline("ask", "--json", "depot viaduct pass", "--where", "lang=de", "--set", f"retrieval.mode={mode}").json
+        assert {passage["doc_id"] for passage in found["passages"]} == {"depot.md"}, mode
+    both = ragline("ask", "--json", "depot pass", "--where", "lang=de", "--where", "lang=en").json
+    assert {passage["doc_id"] for passage in both["passages"]} == {"depot.md", "pass.md"}
+    unknown = ragline("ask", "--json", "depot", "--where", "colour=red")
+    assert unknown.code == 2
+    assert "lang" in unknown.json["error"]["problems"][0]["remedy"]
+
+
+def test_rollback_gives_back_the_old_answers_and_holds(ragline: Any, place: Path) -> None:
+    ragline("index")
+    before = ragline("ask", "--json", "Gullvik").json["passages"]
+    edit(place)
+    ragline("index")
+    assert ragline("ask", "--json", "Gullvik").json["passages"] != before
+    assert ragline("rollback", "--reason", "not true", "--json").json["version"] == 1
+    assert ragline("ask", "--json", "Gullvik").json["passages"] == before
+    held = ragline("index", "--json")
+    assert (held.code, held.json["reason"], held.json["ok"]) == (6, "held", False)
+    status = ragline("status", "--json").json
+    assert status["hold"]["reason"] == "not true"
+    assert ragline("publish", "--json").json["version"] == 2
+    assert ragline("status", "--json").json["hold"] is None
+
+
+def test_verify_names_file_digests_and_remedy_and_repair_mends(ragline: Any, place: Path) -> None:
+    ragline("index")
+    for name in ("index.faiss", "chunks.parquet", "documents.parquet", "lexical/data.npy"):
+        path = place / "store/indexes/main/v000001" / name
+        sound = path.read_bytes()
+        path.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+        said = ragline("verify", "--json")
+        assert said.code == 5
+        assert [problem["file"] for problem in said.json["problems"]] == [str(path)]
+        assert all(said.json["problems"][0][key] for key in ("expected", "actual", "repair"))
+        asked = ragline("ask", "--json", "Who closes the pass?")
+        assert asked.code == 5
+        mended = ragline("repair", "--json")
+        assert (mended.code, mended.json["problems"]) == (0, []), name
+        assert path.read_bytes() == sound
+        assert ragline("verify").code == 0
+
+
+def test_repair_of_a_cache_segment_pays_only_for_the_lost_records(ragline: Any, place: Path) -> None:
+    ragline("index")
+    (segment,) = (place / "store/cache").rglob("*.arrow")
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 2] ^= 1
+    segment.write_bytes(data)
+    assert ragline("verify").code == 5
+    repaired = ragline("repair", "--json").json
+    assert repaired["lost_records"] == 1
+    edit(place)
+    again = ragline("index", "--json").json
+    assert again["embedded"] == 2
+    assert {cause["cause"] for cause in again["causes"]} == {"empty cache", "new"}
+
+
+def test_a_flipped_current_is_found_and_put_back(ragline: Any, place: Path) -> None:
+    ragline("index")
+    path = place / "store/indexes/main/CURRENT"
+    sound = path.read_bytes()
+    path.write_bytes(sound.replace(b'"version":1', b'"version":7'))
+    asked = ragline("ask", "--json", "Who?")
+    assert asked.code == 5
+    assert "ragline" in asked.json["error"]["problems"][0]["remedy"]
+    assert ragline("verify").code == 5
+    assert ragline("repair").code == 0
+    assert path.read_bytes() == sound
+
+
+def test_gc_keeps_what_is_live_and_what_a_reader_holds(ragline: Any, place: Path) -> None:
+    from rag.index.versions import Versions
+
+    for number in range(4):
+        edit(place, f"# New\n\nVersion {number} of this page.\n")
+        ragline("index")
+    with Versions(place / "store", "main").open(1):
+        removed = ragline("gc", "--keep", "1", "--json").json["removed"]
+        assert 1 not in removed
+        assert 4 not in removed
+    assert 1 in ragline("gc", "--keep", "1", "--json").json["removed"]
+    assert ragline("ask", "Who closes the pass?").code == 0
+
+
+def test_prune_says_what_it_costs_to_buy_back(ragline: Any, place: Path) -> None:
+    edit(place)
+    ragline("index")
+    (place / "docs/new.md").unlink()
+    ragline("index", "--allow-removed")
+    ragline("gc", "--keep", "1", "--json")
+    assert ragline("cache", "prune", "--dry-run", "--json").json["dry_run"]
+
+
+BAD = [
+    (["plan", "--set", "corpus.paths=['nowhere']"], 2, "nowhere"),
+    (["plan", "--set", "corpus.paths=['dcos']"], 2, "docs"),
+    (["plan", "--set", "corpus.paths=[]"], 2, "corpus"),
+    (["plan", "--set", "embedding.model=openai/o1-mini"], 2, "is a chat model; embedding models are"),
+    (["plan", "--set", "embedding.model=openai/text-embeding-3-small"], 2, "text-embedding-3-small"),
+    (["plan", "--set", "embedding.model=wordlama"], 2, "local/wordllama"),
+    (["plan", "--set", "retrieval.moed=dense"], 2, "did you mean mode?"),
+    (["plan", "--set", "chunking.max_tokens=1"], 2, "chunking.max_tokens"),
+    (["plan", "--set", "chunking.max_tokens=ten"], 2, "chunking.max_tokens"),
+    (["plan", "--config", "missing.toml"], 2, "missing.toml"),
+    (["index", "--set", "embedding.model=openai/text-embedding-3-small"], 2, "OPENAI_API_KEY"),
+    (["ask", "Who?"], 2, "ragline index"),
+    (["ask", "  "], 2, "empty"),
+    (["publish", "9"], 2, "ragline index"),
+    (["rollback"], 2, "version"),
+    (["verify", "9"], 2, "9"),
+    (["rolback"], 2, "did you mean rollback?"),
+    (["index", "--alow-removed"], 2, "did you mean --allow-removed?"),
+    (["publish", "seven"], 2, "seven"),
+    (["status", "--max-age", "soon"], 2, "26h"),
+    (["ask", "Who?", "--where", "lang"], 2, "key=value"),
+]
+
+
+@pytest.mark.parametrize(("words", "code", "told"), BAD, ids=[" ".join(words) for words, _, _ in BAD])
+def test_bad_input_gets_one_clear_message_and_its_exit_code(
+    ragline: Any, words: list[str], code: int, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["ragline", *words])
+    if words[0] in ("ask",) and words[1] == "  ":
+        ragline("index")
+    said = ragline(*words)
+    assert said.code == code
+    assert told in said.err
+    assert said.out == ""
+    as_json = ragline(*words, "--json") if words[0] not in ("rolback",) and "--alow-removed" not in words else None
+    if as_json is not None and words != ["publish", "seven"]:
+        assert as_json.json["error"]["message"]
+
+
+def test_settings_name_the_origin_of_each_value_and_all_mistakes_at_once(
+    ragline: Any, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAGLINE_RETRIEVAL__K", "7")
+    rows = {row["key"]: row for row in ragline("settings", "--json", "--set", "retrieval.mode=dense").json["settings"]}
+    assert (rows["retrieval.k"]["value"], rows["retrieval.k"]["origin"]) == (7, "environment RAGLINE_RETRIEVAL__K")
+    assert rows["retrieval.mode"]["origin"] == "--set retrieval.mode=dense"
+    assert rows["corpus.paths"]["origin"].endswith("ragline.toml")
+    (place / "ragline.toml").write_text('stor = "x"\n[corpus]\npath = ["docs"]\n[retrieval]\nmode = 'desne'\n[chunkng]\nx = 1\n')
+    said = ragline("settings", "--json")
+    assert said.code == 2
+    told = json.dumps(said.json["error"]["problems"])
+    assert len(said.json["error"]["problems"]) == 4
+    for word in ("store", "paths", "did you mean dense", "chunking"):
+        assert word in told
+    (place / "ragline.toml").write_text("[corpus\n")
+    assert "not valid TOML" in ragline("plan").err
+
+
+def test_a_store_of_a_newer_version_is_refused(ragline: Any, place: Path) -> None:
+    ragline("index")
+    (namespace,) = (place / "store/cache").glob("*/namespace.json")
+    namespace.write_text(json.dumps({**json.loads(namespace.read_text()), "format": 99}))
+    edit(place)
+    said = ragline("index")
+    assert said.code == 2
+    assert "upgrade" in said.err
+
+
+def test_two_documents_with_one_id_are_named_both(ragline: Any, place: Path) -> None:
+    (place / "more").mkdir()
+    (place / "more" / "pass.md").write_text("# Pass\n\nAnother page of this name.\n")
+    said = ragline("index", "--set", 'corpus.paths=["docs", "more"]')
+    assert said.code == 1
+    assert "docs/pass.md" in said.err
+    assert "more/pass.md" in said.err
+
+
+def test_every_command_has_help_with_an_example(ragline: Any) -> None:
+    (action,) = (action for action in parser()._actions if action.choices and "index" in action.choices)
+    for name in action.choices or ():
+        said = ragline(str(name), "--help")
+        assert said.code == 0
+        assert "example:" in said.out
+
+
+def test_control_bytes_of_a_document_never_reach_the_terminal(ragline: Any, place: Path) -> None:
+    edit(place, "# Bell\x1b[31m\n\nThe bell \x1b]0;owned\x07 of the chapel weighs 300 kilograms.\n")
+    ragline("index")
+    said = ragline("ask", "How much does the bell of the chapel weigh?")
+    assert "300" in said.out
+    assert "\x1b" not in said.out
+    assert "\x07" not in said.out
