@@ -1,0 +1,5 @@
+"""The harness as a library: questions in, figures out. Knows rag; never Prefect.
+
+Read in this order: `types.py` (what a question is), `questions.py` (the file of them), `retrieval.py` (how well the
+passages are found, by each way of retrieving).
+"""

@@ -133,6 +133,7 @@ def parser() -> Parser:
     evaluate = add("eval", "ask a question set and print how well its passages are found", "ragline eval")
     evaluate.add_argument("dataset", nargs="?", metavar="DATASET", help="default: evaluation.dataset")
     evaluate.add_argument("--version", type=_version, dest="number", metavar="V", help="evaluate this version")
+    evaluate.add_argument("--limit", type=_count, metavar="N", help="a seeded sample of at most N answerable questions")
     runner(evaluate)
 
     status = add("status", "version, age, hold, last try, lock holder, spend", "ragline status --max-age 26h")
@@ -172,6 +173,12 @@ def _version(text: str) -> int:
     if not digits.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no version; write 7 or v000007")
     return int(digits)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of questions")
+    return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

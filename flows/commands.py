@@ -129,35 +129,29 @@ def _streamed(desk: wiring.Desk, arguments: Namespace, where: Mapping[str, Seque
 
 def evaluate(arguments: Namespace) -> Result:
     from eval.retrieval import evaluate_retrieval
-
     from flows.runners import run_index
     from rag.pipeline import Options
 
     settings = settings_of(arguments)
-    outcome = None
-    if arguments.number is None:
-        with show.progress(quiet=arguments.json) as progress:
-            outcome = run_index(
-                settings, Options(command="ragline eval"), arguments.runner, progress, verbose=arguments.verbose
-            )
-        if not arguments.json:
-            show_outcome(outcome)
     dataset = Path(arguments.dataset) if arguments.dataset else settings.evaluation.dataset
     if dataset is None:
-        raise UsageError.at(
-            "DATASET", "no question set is named", "name one, or set [evaluation] dataset in ragline.toml"
-        )
-    version = arguments.number if outcome is None else outcome.version
-    result = evaluate_retrieval(settings, dataset, version)
+        what = "no question set is named"
+        raise UsageError(what, [Problem("DATASET", what, "name a file, or set [evaluation] dataset in ragline.toml")])
+    version = arguments.number
+    if version is None:
+        # an experiment never touches what is live: a version of these settings is staged where there is none
+        options = Options(command="ragline eval", publish=False)
+        with show.progress(quiet=arguments.json) as progress:
+            outcome = run_index(settings, options, arguments.runner, progress, verbose=arguments.verbose)
+        version = outcome.version
+        if not arguments.json:
+            show_outcome(outcome)
+    result = evaluate_retrieval(settings, dataset, version, arguments.limit)
     if not arguments.json:
+        rows = [[row.mode, *(f"{value:.3f}" for value in row.values)] for row in result.rows]
         say()
-        show.table(
-            [[row.mode, *(f"{value:.3f}" for value in row.values)] for row in result.rows],
-            ["retrieval", *result.measures],
-        )
-        say(
-            f"\n{result.questions:,} answerable questions of {dataset}, version {result.version}; by document, then by gold span"
-        )
+        show.table(rows, ["retrieval", *result.measures])
+        say(f"\n{result.questions:,} answerable questions of {dataset.name}, version {result.version}")
     return Result(result.as_json())
 
 

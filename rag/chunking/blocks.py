@@ -54,7 +54,7 @@ class Layout:
 
 
 _EVENT = re.compile(
-    r"\n[ \t]*(?=[#`~=<-])(?:(?P<atx>#{1,6})(?:[ \t]+(?P<title>[^\n]*))?(?=\r?(?:\n|\Z))"
+    r"\n(?P<lead>[ \t]*)(?=[#`~=<-])(?:(?P<atx>#{1,6})(?:[ \t]+(?P<title>[^\n]*))?(?=\r?(?:\n|\Z))"
     r"|(?P<fence>`{3,}|~{3,})(?P<info>[^\n]*)"
     r"|(?P<under>=+|-+)[ \t]*(?=\r?(?:\n|\Z))"
     r"|<(?:(?P<comment>!--)|(?P<raw>[Pp][Rr][Ee]|[Ss][Cc][Rr][Ii][Pp][Tt]|[Ss][Tt][Yy][Ll][Ee]|[Tt][Ee][Xx][Tt][Aa][Rr][Ee][Aa])\b))"
@@ -88,7 +88,7 @@ def markdown(text: str, start: int, context: tuple[str, ...]) -> Layout:
     while event := _EVENT.search(source, at):
         kind = event.lastgroup
         line = event.start() + 1
-        indent = event.start(kind or 0) - line
+        indent = event.end("lead") - line
         at = event.end()
         if kind in ("fence", "info"):
             marks, info = event["fence"], event["info"]

@@ -205,7 +205,7 @@ class Door:
         raise error
 
     def _wait(self, failure: Failure, backoff: Backoff, times: int) -> float:
-        """Seconds before the next try: what the server asks, in full; from its second refusal on at least a back-off."""
+        """Seconds to the next try: what the server asks, in full; from its second refusal on at least a back-off."""
         if failure.rule.attempts == 1:
             return 0.0
         if failure.after and times == 1:

@@ -20,7 +20,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (corpus / "pass.md").write_text(
         "---\nlang: en\n---\n# Marl Pass\n\nThe pass is closed by Lucie Ferrand from November to April.\n"
     )
-    (corpus / "depot.md").write_text("---\nlang: de\n---\n# Depot\n\nDas Depot in Tessen hat vier Gleise und eine Drehscheibe.\n")
+    (corpus / "depot.md").write_text(
+        "---\nlang: de\n---\n# Depot\n\nDas Depot in Tessen hat vier Gleise und eine Drehscheibe.\n"
+    )
     (corpus / "viaduct.md").write_text("# Aarle Viaduct\n\nThe viaduct has seven arches and was built in 1908.\n")
     (tmp_path / "ragline.toml").write_text('store = "store"\n[corpus]\npaths = ["docs"]\n')
     monkeypatch.chdir(tmp_path)
@@ -76,7 +78,16 @@ def test_from_plan_to_answer(ragline: Any) -> None:
 
 
 def test_json_starts_with_the_promised_keys_and_keeps_stdout_clean(ragline: Any) -> None:
-    for words in (["plan"], ["index"], ["ask", "Who?"], ["versions"], ["status"], ["verify"], ["gc"], ["cache", "stats"]):
+    for words in (
+        ["plan"],
+        ["index"],
+        ["ask", "Who?"],
+        ["versions"],
+        ["status"],
+        ["verify"],
+        ["gc"],
+        ["cache", "stats"],
+    ):
         said = ragline(*words, "--json")
         assert list(said.json)[:4] == ["schema_version", "command", "ok", "exit_code"], words
         assert said.json["exit_code"] == said.code
@@ -99,7 +110,9 @@ def test_a_question_that_nothing_supports_is_not_answered(ragline: Any) -> None:
 def test_where_filters_before_top_k_in_every_mode(ragline: Any) -> None:
     ragline("index")
     for mode in ("hybrid", "dense", "lexical", "rrf"):
-        found = ragline("ask", "--json", "depot viaduct pass", "--where", "lang=de", "--set", f"retrieval.mode={mode}").json
+        found = ragline(
+            "ask", "--json", "depot viaduct pass", "--where", "lang=de", "--set", f"retrieval.mode={mode}"
+        ).json
         assert {passage["doc_id"] for passage in found["passages"]} == {"depot.md"}, mode
     both = ragline("ask", "--json", "depot pass", "--where", "lang=de", "--where", "lang=en").json
     assert {passage["doc_id"] for passage in both["passages"]} == {"depot.md", "pass.md"}
@@ -242,7 +255,9 @@ def test_settings_name_the_origin_of_each_value_and_all_mistakes_at_once(
     assert (rows["retrieval.k"]["value"], rows["retrieval.k"]["origin"]) == (7, "environment RAGLINE_RETRIEVAL__K")
     assert rows["retrieval.mode"]["origin"] == "--set retrieval.mode=dense"
     assert rows["corpus.paths"]["origin"].endswith("ragline.toml")
-    (place / "ragline.toml").write_text('stor = "x"\n[corpus]\npath = ["docs"]\n[retrieval]\nmode = 'desne'\n[chunkng]\nx = 1\n')
+    (place / "ragline.toml").write_text(
+        'stor = "x"\n[corpus]\npath = ["docs"]\n[retrieval]\nmode = "desne"\n[chunkng]\nx = 1\n'
+    )
     said = ragline("settings", "--json")
     assert said.code == 2
     told = json.dumps(said.json["error"]["problems"])

@@ -83,7 +83,9 @@ def test_the_oldest_segment_wins_for_a_key_in_two(cache: VectorCache) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 9)), max_size=30), st.booleans())
-def test_lookup_equals_a_dictionary(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, int]], merge: bool) -> None:
+def test_lookup_equals_a_dictionary(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, int]], merge: bool
+) -> None:
     cache = VectorCache(tmp_path_factory.mktemp("cache"), IDENTITY, SystemClock())
     model: dict[int, int] = {}
     for stamp, (name, value) in enumerate(rows):
@@ -155,7 +157,7 @@ def test_no_flipped_byte_of_a_segment_ever_gives_a_wrong_vector_and_verify_finds
 ) -> None:
     sound = one_segment.read_bytes()
     keys = keys_of(*"abcdefgh")
-    wrong = 0
+    wrong = unnamed = 0
     for position in range(0, len(sound), 3):
         flipped = bytearray(sound)
         flipped[position] ^= 1 << (position % 8)
@@ -167,10 +169,10 @@ def test_no_flipped_byte_of_a_segment_ever_gives_a_wrong_vector_and_verify_finds
             where = np.flatnonzero(found.hit)
             got = found.gather(where)
         except Damaged as error:
-            assert str(one_segment) in error.message
+            unnamed += str(one_segment) not in error.message
             continue
         wrong += not (got == vectors_of(8)[where]).all()
-    assert wrong == 0
+    assert (wrong, unnamed) == (0, 0)
 
 
 def test_repair_keeps_every_sound_record_whatever_byte_is_flipped(cache: VectorCache, one_segment: Path) -> None:
@@ -200,8 +202,7 @@ def test_repair_keeps_every_sound_record_whatever_byte_is_flipped(cache: VectorC
 def test_a_truncated_segment_is_found_and_dropped_by_repair(cache: VectorCache, one_segment: Path) -> None:
     one_segment.write_bytes(one_segment.read_bytes()[:100])
     store = cache.folder.parent.parent
-    with pytest.raises(Damaged, match="ragline|damaged"):
-        cache.segments()
+    with pytest.raises(Damaged, match="damaged"):
         VectorCache(store, IDENTITY, SystemClock()).lookup(keys_of("a"))
     ((path, _, _),) = broken_segments(store)
     assert upkeep.mend(path).lost is None
@@ -215,7 +216,10 @@ def test_prune_drops_what_is_not_needed_and_says_what_it_would_cost(cache: Vecto
     assert (dry.vectors, dry.tokens) == (5, 4 + 5 + 6 + 7 + 8)
     assert one_segment.exists()
     assert upkeep.prune(store, needed, SystemClock(), dry_run=False) == [dry]
-    assert VectorCache(store, IDENTITY, SystemClock()).lookup(keys_of(*"abcdefgh")).hit.tolist() == [True] * 3 + [False] * 5
+    assert (
+        VectorCache(store, IDENTITY, SystemClock()).lookup(keys_of(*"abcdefgh")).hit.tolist()
+        == [True] * 3 + [False] * 5
+    )
 
 
 @pytest.mark.parametrize(
@@ -237,7 +241,9 @@ for number in range(5):
     print(number, flush=True)
 """
     environment = {**os.environ, "RAGLINE_FAULT": f"{fault}:3:kill", "PYTHONPATH": "."}
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, env=environment, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, env=environment, check=False
+    )
     assert done.returncode == -signal.SIGKILL
     acknowledged = len(done.stdout.split())
     store = VectorCache(tmp_path, IDENTITY, SystemClock())

@@ -1,0 +1,175 @@
+"""How well passages are found: the same questions put to one version in each way of retrieving."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, get_args
+
+from eval.questions import read, sample
+from eval.types import Gold, Question
+from rag.errors import Problem, UsageError
+from rag.providers.facade import run_sync
+from rag.settings import Retrieval, Settings
+from rag.types import Passage
+from rag.wiring import Desk
+
+MODES = ("dense", "lexical", "hybrid", "rrf")
+MEASURES = ("R@1", "R@5", "RR@10", "SpanHit@5")
+_DOCUMENTS = 10
+"""Distinct documents that the measures need."""
+_SHOWN = 20
+assert set(MODES) == set(get_args(Retrieval.model_fields["mode"].annotation))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The means of one way of retrieving, in the order of the measures."""
+
+    mode: str
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalResult:
+    """The figures of one run. `questions` counts the answerable ones that were asked."""
+
+    index: str
+    version: int
+    questions: int
+    measures: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields of `ragline eval --json`; intervals are not known yet."""
+        same = {"arm": "retrieved", "slice_tag": "all", "slice_value": "all", "n": self.questions}
+        unknown = {"low": None, "high": None}
+        summary = [
+            {"measure": measure, "mode": row.mode, **same, "unscored": 0, "errors": 0, "mean": value, **unknown}
+            for row in self.rows
+            for measure, value in zip(self.measures, row.values, strict=True)
+        ]
+        return {
+            "index": self.index,
+            "version": self.version,
+            "questions": self.questions,
+            "errors": 0,
+            "summary": summary,
+        }
+
+
+def evaluate_retrieval(
+    settings: Settings, dataset: Path, version: int | None = None, limit: int | None = None
+) -> RetrievalResult:
+    """Ask the answerable questions of a file in every mode, and say how well their gold is found.
+
+    Parameters
+    ----------
+    settings
+        The index, and the choices at query time other than the mode.
+    dataset
+        A file that `eval.questions.read` understands.
+    version
+        None takes the published one.
+    limit
+        At most so many answerable questions, drawn with `evaluation.seed`.
+
+    Raises UsageError for a file with mistakes, for one without an answerable question, and for gold that the version
+    does not hold; else as Desk does.
+    """
+    questions = [question for question in read(dataset) if question.answerable]
+    if limit is not None:
+        questions = sample(questions, limit, settings.evaluation.seed)
+    if not questions:
+        what = "there is no answerable question to ask"
+        raise UsageError(what, [Problem(str(dataset), what, "name another question set, or a higher --limit")])
+    rows: list[Row] = []
+    number = version
+    for mode in MODES:
+        asked = settings.model_copy(update={"retrieval": settings.retrieval.model_copy(update={"mode": mode})})
+        # all modes ask the version that the first one opened, whatever is published meanwhile
+        with Desk(asked, number) as desk:
+            if number != desk.version or not rows:
+                number = desk.version
+                _refuse_missing(desk, questions, dataset)
+            found = run_sync(_retrieved(desk, [question.text for question in questions]))
+        scores = [score(question.gold, passages) for question, passages in zip(questions, found, strict=True)]
+        rows.append(Row(mode, tuple(fmean(each[measure] for each in scores) for measure in MEASURES)))
+    assert number is not None
+    return RetrievalResult(settings.corpus.name, number, len(questions), MEASURES, tuple(rows))
+
+
+def score(gold: Sequence[Gold], passages: Sequence[Passage]) -> Mapping[str, float]:
+    """The measures of one question: {measure: value}. Passages are in order, best first.
+
+    R@k: the share of the gold documents among the first k documents, a document ranked by its best chunk. RR@10: one
+    over the rank of the first gold document, 0 beyond the tenth. SpanHit@5: 1 where one of the first five chunks holds
+    a whole gold span.
+    """
+    wanted = {each.doc_id for each in gold}
+    ranked = documents(passages)
+    rank = next((place for place, doc_id in enumerate(ranked[:10], 1) if doc_id in wanted), None)
+    spans = [span for passage in passages[:5] for span in _spans(passage)]
+    hit = any(
+        doc_id == each.doc_id and start <= each.start and each.end <= end
+        for doc_id, start, end in spans
+        for each in gold
+    )
+    return {
+        "R@1": len(wanted & set(ranked[:1])) / len(wanted),
+        "R@5": len(wanted & set(ranked[:5])) / len(wanted),
+        "RR@10": 1 / rank if rank else 0.0,
+        "SpanHit@5": float(hit),
+    }
+
+
+def documents(passages: Sequence[Passage]) -> list[str]:
+    """The distinct documents of a ranking of chunks, each at the place of its best chunk."""
+    return list(dict.fromkeys(doc_id for passage in passages for doc_id, _, _ in _spans(passage)))
+
+
+def _spans(passage: Passage) -> list[tuple[str, int, int]]:
+    """Where the text of a passage stands: in its own document, and in those whose equal chunks were folded into it."""
+    spans = [(passage.doc_id, passage.start, passage.end)]
+    for chunk_id in passage.also_in:
+        doc_id, _, span = chunk_id.rpartition("@")
+        start, _, end = span.partition("-")
+        spans.append((doc_id, int(start), int(end)))
+    return spans
+
+
+async def _retrieved(desk: Desk, texts: Sequence[str]) -> list[list[Passage]]:
+    """Passages of each question, deep enough for ten distinct documents or the end of the index."""
+    found: list[list[Passage]] = [[] for _ in texts]
+    short = list(range(len(texts)))
+    depth = 4 * _DOCUMENTS
+    while short:
+        for position, passages in zip(
+            short, await desk.aretrieve_many([texts[at] for at in short], depth), strict=True
+        ):
+            found[position] = passages
+        if depth >= desk.opened.rows:
+            break
+        short = [at for at in short if len(documents(found[at])) < _DOCUMENTS and len(found[at]) == depth]
+        depth *= 4
+    return found
+
+
+def _refuse_missing(desk: Desk, questions: Sequence[Question], dataset: Path) -> None:
+    """Gold that the version does not hold would only look like bad retrieval."""
+    texts = desk.opened.documents.get({each.doc_id for question in questions for each in question.gold}, ("text",))
+    problems: list[Problem] = []
+    for question in questions:
+        for each in question.gold:
+            where = f"{dataset} {question.question_id}"
+            if each.doc_id not in texts:
+                what = f"its document {each.doc_id!r} is not in version {desk.version}"
+                problems.append(Problem(where, what, "index the corpus that the questions were written for"))
+            elif texts[each.doc_id]["text"][each.start : each.end] != each.quote:
+                what = f"{each.doc_id!r} has another text at {each.start}-{each.end} in version {desk.version}"
+                problems.append(Problem(where, what, "write the new start and end of the quote into the question set"))
+    if problems:
+        what = f"{len(problems):,} gold passages are not in version {desk.version}; the first: {problems[0].what}"
+        raise UsageError(what, problems[:_SHOWN])
