@@ -12,7 +12,7 @@ from eval.questions import read, sample
 from eval.types import Gold, Question
 from rag.errors import Problem, UsageError
 from rag.providers.facade import run_sync
-from rag.settings import Retrieval, Settings
+from rag.settings import Generation, Retrieval, Settings
 from rag.types import Passage
 from rag.wiring import Desk
 
@@ -88,17 +88,18 @@ def evaluate_retrieval(
     rows: list[Row] = []
     number = version
     for mode in MODES:
-        asked = settings.model_copy(update={"retrieval": settings.retrieval.model_copy(update={"mode": mode})})
+        # no chat model is asked, so that none of its keys is needed
+        chosen = {"retrieval": settings.retrieval.model_copy(update={"mode": mode}), "generation": Generation()}
         # all modes ask the version that the first one opened, whatever is published meanwhile
-        with Desk(asked, number) as desk:
-            if number != desk.version or not rows:
-                number = desk.version
+        with Desk(settings.model_copy(update=chosen), version) as desk:
+            version = desk.version
+            if not rows:
                 _refuse_missing(desk, questions, dataset)
             found = run_sync(_retrieved(desk, [question.text for question in questions]))
         scores = [score(question.gold, passages) for question, passages in zip(questions, found, strict=True)]
         rows.append(Row(mode, tuple(fmean(each[measure] for each in scores) for measure in MEASURES)))
-    assert number is not None
-    return RetrievalResult(settings.corpus.name, number, len(questions), MEASURES, tuple(rows))
+    assert version is not None
+    return RetrievalResult(settings.corpus.name, version, len(questions), MEASURES, tuple(rows))
 
 
 def score(gold: Sequence[Gold], passages: Sequence[Passage]) -> Mapping[str, float]:

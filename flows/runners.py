@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from flows.show import note
@@ -18,18 +21,44 @@ Runner = Literal["auto", "prefect", "direct"]
 
 
 def run_index(
-    settings: Settings, options: Options, runner: Runner, progress: Progress, *, verbose: bool = False
+    settings: Settings,
+    options: Options,
+    runner: Runner,
+    progress: Progress,
+    *,
+    configs: Sequence[str] = (),
+    sets: Sequence[str] = (),
+    verbose: bool = False,
 ) -> Outcome:
-    """Re-index with the runner asked for. Raises what the stages raise, and RaglineError for a server out of reach."""
+    """Re-index with the runner asked for; `configs` and `sets` are where the settings came from, for Prefect's record.
+
+    Raises what the stages raise, and RaglineError for a server out of reach.
+    """
     if chosen(runner) == "prefect":
         from flows.server import prefect_ready
 
-        with prefect_ready(verbose=verbose):
+        with prefect_ready(verbose=verbose) as recording:
             from flows.reindex import run_recorded
 
-            return run_recorded(settings, options, progress)
+            return run_recorded(settings, options, progress, recording, configs, sets)
     with wiring.reindex(settings, options, progress) as run:
         return reindex(run)
+
+
+def configured() -> str | None:
+    """The API that PREFECT_API_URL or Prefect's active profile names; found without importing Prefect."""
+    environ = os.environ
+    if environ.get("PREFECT_API_URL"):
+        return environ["PREFECT_API_URL"]
+    home = Path(environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    path = Path(environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        profile = content["profiles"][environ.get("PREFECT_PROFILE") or content["active"]]
+        url = profile.get("PREFECT_API_URL")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return url if isinstance(url, str) and url else None
 
 
 def chosen(runner: Runner, reachable: Callable[[str], bool] | None = None) -> Literal["prefect", "direct"]:
@@ -37,11 +66,11 @@ def chosen(runner: Runner, reachable: Callable[[str], bool] | None = None) -> Li
 
     Raises RaglineError when `prefect` is asked for and the configured server does not answer.
     """
-    url = os.environ.get("PREFECT_API_URL", "")
-    if runner == "direct" or (runner == "auto" and not url):
+    if runner == "direct":
         return "direct"
+    url = configured()
     if not url:
-        return "prefect"
+        return "prefect" if runner == "prefect" else "direct"
     if (reachable or _answers)(url):
         return "prefect"
     what = f"the Prefect server of PREFECT_API_URL ({url}) does not answer"
@@ -60,5 +89,7 @@ def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=5) as reply:  # noqa: S310 - the user's own setting
             return bool(reply.status == 200)
+    except urllib.error.HTTPError as error:
+        return error.code in (401, 403)  # it is there, and wants a key, which Prefect will send
     except (OSError, ValueError):
         return False

@@ -236,13 +236,13 @@ def test_bad_input_gets_one_clear_message_and_its_exit_code(
     ragline: Any, words: list[str], code: int, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.argv", ["ragline", *words])
-    if words[0] in ("ask",) and words[1] == "  ":
+    if words == ["ask", "  "]:
         ragline("index")
     said = ragline(*words)
     assert said.code == code
     assert told in said.err
     assert said.out == ""
-    as_json = ragline(*words, "--json") if words[0] not in ("rolback",) and "--alow-removed" not in words else None
+    as_json = ragline(*words, "--json") if words[0] != "rolback" and "--alow-removed" not in words else None
     if as_json is not None and words != ["publish", "seven"]:
         assert as_json.json["error"]["message"]
 

@@ -1,0 +1,321 @@
+"""The flow `reindex`: the stages of rag/pipeline.py as Prefect tasks, one a stage, in the same order.
+
+Prefect only watches. It retries nothing and stores no result: our store is the memory, our one retry loop the retrier, and
+our lock decides who runs. Tasks take the id of a run and give a state with a sentence; documents and vectors stay where
+they are. An exception never leaves a task or the flow: Prefect would write it to disk, with whatever it holds.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefect import Task, flow, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.events import emit_event
+from prefect.runtime import deployment
+from prefect.states import Completed, Failed
+
+from flows.show import note, plain, usd
+from rag import wiring
+from rag.errors import RaglineError, UsageError
+from rag.pipeline import Options, Outcome, Progress, Reindex
+from rag.providers.secrets import Key
+from rag.settings import Settings, load
+
+if TYPE_CHECKING:
+    from flows.server import Recording
+
+PUBLISHED = "ragline.version.published"
+"""The event of a version that went live; its resource is `ragline.index.NAME`, its payload says which version."""
+COMMAND = "prefect deployment reindex"
+NAMES = {0: "Published", 3: "Skipped", 4: "OverBudget", 6: "NotPublished"}
+IDS_SHOWN = 10
+_SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$")
+_WORKSPACE = re.compile(r"^tmp.*prefect$")
+"""The folder that a process worker makes for a run, and removes."""
+_USERINFO = re.compile(r"(?<=//)[^/@\s]+@")
+
+
+@dataclass(slots=True)
+class Handed:
+    """What a command gives to the flow in its own process, and what the flow gives back."""
+
+    settings: Settings
+    options: Options
+    progress: Progress
+    outcome: Outcome | None = None
+    error: Exception | None = None
+    tasks: int = 0
+
+
+_handed: ContextVar[Handed | None] = ContextVar("handed", default=None)
+_runs: dict[str, Reindex] = {}
+_outcomes: dict[str, Outcome] = {}
+_errors: dict[str, Exception] = {}
+
+
+def _stage(work: Callable[[Reindex], str]) -> Task[[str], State[None]]:
+    """A stage as a task: run id in, a state with a sentence out, its exception kept for the flow."""
+
+    def run(run_id: str) -> State[None]:
+        try:
+            return Completed(message=work(_runs[run_id]))
+        except Exception as error:  # noqa: BLE001 - the flow raises it again, inside the run's own frame
+            _errors[run_id] = error
+            return _ended_badly(error)
+
+    run.__doc__ = work.__doc__
+    return task(run, name=work.__name__, persist_result=False, cache_policy=NO_CACHE, result_serializer="json")
+
+
+@_stage
+def look(run: Reindex) -> str:
+    """Lock the store, and see whether anything changed at all."""
+    run.lock()
+    return "nothing has changed" if run.look() else "something may have changed"
+
+
+@_stage
+def read(run: Reindex) -> str:
+    """Read every source, cut it into chunks, key what would be sent."""
+    run.read()
+    return "read"
+
+
+@_stage
+def plan(run: Reindex) -> str:
+    """What is missing, what it costs and why."""
+    made = run.plan()
+    return f"{made.chunks:,} chunks, {made.cached:,} texts in the cache, {made.to_embed:,} to embed: {usd(made.usd)}"
+
+
+@_stage
+def embed(run: Reindex) -> str:
+    """Send exactly what was planned."""
+    return f"{run.embed():,} texts embedded"
+
+
+@_stage
+def build(run: Reindex) -> str:
+    """Make the files of the new version, and try them."""
+    run.build()
+    return "built" if run.staged else "nothing to build"
+
+
+@_stage
+def publish(run: Reindex) -> str:
+    """Give the version its number, and make it live or say why not."""
+    _outcomes[run.run_id] = outcome = run.publish()
+    return outcome.message
+
+
+STAGES = (look, read, plan, embed, build, publish)
+
+
+@flow(name="reindex", persist_result=False, result_serializer="json", retries=0, validate_parameters=False)
+def reindex(
+    configs: list[str] | None = None,
+    sets: list[str] | None = None,
+    publish: bool = True,
+    allow_removed: bool = False,
+    rehash: bool = False,
+    create_store: bool = False,
+) -> State[None]:
+    """Re-index the corpus that the settings name.
+
+    configs: settings files, later wins; without one, the nearest ragline.toml. sets: `section.key=value`. Keys of
+    providers come from the environment only. create_store: begin a new, empty store.
+    """
+    handed = _handed.get()
+    try:
+        if handed is None:
+            settings = load([Path(path) for path in configs or []], os.environ, sets or [])
+            _refuse_what_would_pay_again(settings, create_store=create_store)
+            options = Options(command=COMMAND, publish=publish, allow_removed=allow_removed, rehash=rehash)
+            handed = Handed(settings, options, lambda *_: None)
+        handed.outcome = outcome = _run(handed)
+    except Exception as error:  # noqa: BLE001 - see the head of this file
+        if handed:
+            handed.error = error
+        return _ended_badly(error)
+    _report(outcome)
+    return _ended_well(outcome)
+
+
+def _run(handed: Handed) -> Outcome:
+    with wiring.reindex(handed.settings, handed.options, handed.progress) as run:
+        _runs[run.run_id] = run
+        try:
+            for stage in STAGES:
+                handed.tasks += 1
+                stage(run.run_id, return_state=True)
+                if run.run_id in _errors:
+                    raise _errors[run.run_id]
+            return _outcomes[run.run_id]
+        finally:
+            for table in (_runs, _outcomes, _errors):
+                table.pop(run.run_id, None)
+
+
+def run_recorded(
+    settings: Settings,
+    options: Options,
+    progress: Progress,
+    recording: Recording,
+    configs: Sequence[str] = (),
+    sets: Sequence[str] = (),
+) -> Outcome:
+    """The flow in this process, for `ragline index`: its outcome, or what its stages raised, as itself.
+
+    Settings go by hand; what Prefect is told of them is where they come from. Raises RaglineError where Prefect fails.
+    """
+    handed = Handed(settings, options, progress)
+    token = _handed.set(handed)
+    try:
+        state = reindex(
+            list(configs),
+            [hidden(text) for text in sets],
+            publish=options.publish,
+            allow_removed=options.allow_removed,
+            rehash=options.rehash,
+            return_state=True,
+        )
+        if state.state_details.flow_run_id:
+            recording.expected[str(state.state_details.flow_run_id)] = handed.tasks
+    except Exception as error:
+        if not handed.outcome and not handed.error:
+            what = f"Prefect failed before the run began: {type(error).__name__}: {hidden(str(error))}"
+            raise RaglineError.at("prefect", what, "check the server, or use --runner direct") from error
+        note(f"warning: Prefect could not record how this run ended ({type(error).__name__})")
+    finally:
+        _handed.reset(token)
+    if handed.error:
+        raise handed.error
+    assert handed.outcome is not None
+    return handed.outcome
+
+
+def hidden(text: str) -> str:
+    """The text without user names in addresses, and without what stands in variables named for a secret."""
+    text = _USERINFO.sub("", text)
+    for name, value in os.environ.items():
+        if _SECRET_NAME.search(name.upper()):
+            text = Key(value).hide(text)
+    return text
+
+
+def _ended_well(outcome: Outcome) -> State[None]:
+    if outcome.exit_code:
+        return Failed(name=NAMES[outcome.exit_code], message=outcome.message)
+    name = {"unchanged": "Unchanged", "no_publish": "Staged"}.get(outcome.reason, NAMES[0])
+    return Completed(name=name, message=outcome.message)
+
+
+def _ended_badly(error: Exception) -> State[None]:
+    """The state of an exception. A busy store is none of our failures: another run does the work."""
+    if not isinstance(error, RaglineError):
+        return Failed(message=hidden(f"{type(error).__name__}: {error}"))
+    lines = [error.message, *(f"{problem.where}: {problem.what} -> {problem.remedy}" for problem in error.problems)]
+    message = hidden("\n".join(lines))
+    if error.exit_code == 3:
+        return Completed(name=NAMES[3], message=message)
+    return Failed(name=NAMES.get(error.exit_code), message=message)
+
+
+def _report(outcome: Outcome) -> None:
+    """Two artifacts, and an event when a version went live."""
+    made = outcome.plan
+    key = f"reindex-{made.index.replace('_', '-')}"
+    changes = made.documents
+    lists = [
+        f"- {word}: {len(ids):,}" + (f" ({_listed(ids)})" if ids else "")
+        for word, ids in (("added", changes.added), ("changed", changes.changed), ("removed", changes.removed))
+    ]
+    cost = "nothing" if made.usd == 0 or not outcome.embedded else usd(made.usd)
+    saved = f", the cache saved {usd(outcome.saved_usd)}" if outcome.saved_usd else ""
+    lines = [
+        f"# Index {made.index}: {outcome.reason}",
+        "",
+        f"{_safe(outcome.message)}. Live before: version {outcome.previous_version or 'none'}. Run `{outcome.run_id}`, {outcome.seconds:.1f} s.",
+        "",
+        "## Documents",
+        "",
+        *lists,
+        f"- unchanged: {changes.unchanged:,}",
+        f"- left out: {outcome.excluded_documents:,} sources, {outcome.excluded_chunks:,} chunks",
+        "",
+        "## Embedded",
+        "",
+        f"{outcome.embedded:,} of {made.texts:,} texts; cost: {cost}{saved}. Why: the table `{key}-causes`.",
+    ]
+    create_markdown_artifact("\n".join(lines), key=key, description=f"What the re-index of {made.index} did")
+    causes: list[dict[str, Any]] = [
+        {
+            "cause": cause.cause,
+            "texts": cause.texts,
+            "tokens": cause.tokens,
+            "usd": cause.usd,
+            "before": cause.before,
+            "after": cause.after,
+        }
+        for cause in made.causes
+    ]
+    create_table_artifact(causes, key=f"{key}-causes", description="Why texts were embedded")
+    if outcome.published:
+        payload: Mapping[str, Any] = {
+            "index": made.index,
+            "version": outcome.version,
+            "previous_version": outcome.previous_version,
+            "run_id": outcome.run_id,
+        }
+        resource = {"prefect.resource.id": f"ragline.index.{made.index}", "prefect.resource.name": made.index}
+        emit_event(PUBLISHED, resource=resource, payload=dict(payload))
+
+
+def _listed(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - IDS_SHOWN:,} more" if len(ids) > IDS_SHOWN else ""
+    return ", ".join(f"`{_safe(doc_id)}`" for doc_id in ids[:IDS_SHOWN]) + more
+
+
+def _safe(text: str) -> str:
+    """A document's own words cannot close the code span or draw a link."""
+    return plain(text).replace("`", "'").replace("\n", " ").replace("<", "&lt;")
+
+
+def _refuse_what_would_pay_again(settings: Settings, *, create_store: bool) -> None:
+    """A deployed run with a store that is new, or gone by tomorrow, would pay for everything every night.
+
+    Raises UsageError.
+    """
+    if not deployment.id:
+        return
+    store = settings.store.resolve()
+    code = Path.cwd().resolve()
+    roots = {code, Path(__file__).resolve().parents[1]}
+    if _is_pulled(code) and any(store.is_relative_to(root) for root in roots):
+        what = f"the store {store} lies in the code that Prefect pulled, and goes with it"
+        raise UsageError.at("store", what, "name a folder that stays: RAGLINE_STORE=/path in the worker's environment")
+    if not create_store and not any((store / part).is_dir() for part in ("indexes", "cache")):
+        what = f"the store {store} is new and empty: everything would be embedded and paid for again"
+        remedy = "check store and RAGLINE_STORE; for a first run set the parameter create_store, or run `ragline index`"
+        raise UsageError.at("store", what, remedy)
+
+
+def _is_pulled(code: Path) -> bool:
+    """Whether the working directory was made for this one run: by its name, or because a pull step fetches it."""
+    if any(_WORKSPACE.match(part) for part in code.parts):
+        return True
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        steps = client.read_deployment(str(deployment.id)).pull_steps or []
+    fetching = ("git_clone", "pull_from", "pull_with", "clone")
+    return any(word in name for step in steps for name in step for word in fetching)
