@@ -86,7 +86,6 @@ def evaluate_retrieval(
         what = "there is no answerable question to ask"
         raise UsageError(what, [Problem(str(dataset), what, "name another question set, or a higher --limit")])
     rows: list[Row] = []
-    number = version
     for mode in MODES:
         # no chat model is asked, so that none of its keys is needed
         chosen = {"retrieval": settings.retrieval.model_copy(update={"mode": mode}), "generation": Generation()}

@@ -165,6 +165,7 @@ def parser() -> Parser:
     settings.add_argument("--check", action="store_true", help="test corpus, key, model, price, store and lock")
     serve = add("serve", "schedule: re-index by cron, then evaluate", 'ragline serve --cron "15 3 * * *"')
     serve.add_argument("--cron", metavar="CRON", help="default: schedule.cron")
+    serve.add_argument("--create-store", action="store_true", help="the first run may begin a new, empty store")
     return top
 
 

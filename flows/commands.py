@@ -35,8 +35,8 @@ class Result:
     exit_code: int = 0
 
 
-def settings_of(arguments: Namespace) -> Settings:
-    """Settings with the flags of this command on top. Raises SettingsError."""
+def sets_of(arguments: Namespace) -> list[str]:
+    """Every `section.key=value` of a command line, the flags that stand for a setting included."""
     sets = list(arguments.sets)
     if arguments.store:
         sets.append(f"store={json.dumps(arguments.store)}")
@@ -46,7 +46,12 @@ def settings_of(arguments: Namespace) -> Settings:
         value = getattr(arguments, flag, None)
         if value is not None:
             sets.append(f"{key}={value}")
-    settings = load([Path(path) for path in arguments.config], os.environ, sets)
+    return sets
+
+
+def settings_of(arguments: Namespace) -> Settings:
+    """Settings with the flags of this command on top. Raises SettingsError."""
+    settings = load([Path(path) for path in arguments.config], os.environ, sets_of(arguments))
     network = storage.is_network(settings.store)
     if network:
         note(f"warning: {settings.store} lies on {network}; locks and renames promise less on a network file system")
@@ -80,10 +85,15 @@ def index(arguments: Namespace) -> Result:
         wait=arguments.wait,
     )
     with show.progress(quiet=arguments.json) as progress:
-        outcome = run_index(settings, options, arguments.runner, progress, verbose=arguments.verbose)
+        outcome = run_index(settings, options, arguments.runner, progress, **recorded_as(arguments))
     if not arguments.json:
         show_outcome(outcome)
     return Result(outcome.as_json(), outcome.exit_code)
+
+
+def recorded_as(arguments: Namespace) -> dict[str, Any]:
+    """What Prefect is told of a command line, and how loud it may be."""
+    return {"configs": arguments.config, "sets": sets_of(arguments), "verbose": arguments.verbose}
 
 
 def ask(arguments: Namespace) -> Result:
@@ -142,7 +152,7 @@ def evaluate(arguments: Namespace) -> Result:
         # an experiment never touches what is live: a version of these settings is staged where there is none
         options = Options(command="ragline eval", publish=False)
         with show.progress(quiet=arguments.json) as progress:
-            outcome = run_index(settings, options, arguments.runner, progress, verbose=arguments.verbose)
+            outcome = run_index(settings, options, arguments.runner, progress, **recorded_as(arguments))
         version = outcome.version
         if not arguments.json:
             show_outcome(outcome)
@@ -430,7 +440,12 @@ def serve(arguments: Namespace) -> Result:
 
     loaded = settings_of(arguments)
     serve_forever(
-        loaded, arguments.cron or loaded.schedule.cron, [Path(path) for path in arguments.config], arguments.sets
+        loaded,
+        arguments.cron or loaded.schedule.cron,
+        arguments.config,
+        sets_of(arguments),
+        create_store=arguments.create_store,
+        verbose=arguments.verbose,
     )
     return Result(None)
 

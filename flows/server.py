@@ -104,7 +104,7 @@ def prefect_ready(*, verbose: bool = False, scheduling: bool = False) -> Iterato
     with contextlib.ExitStack() as stack:
         quiet = {} if verbose else {name: value for name, value in _QUIET.items() if name not in os.environ}
         if url:
-            stack.enter_context(_environment({**_ALWAYS, **quiet, "PREFECT_API_URL": url} if "PREFECT_API_URL" in os.environ else {**_ALWAYS, **quiet}))
+            stack.enter_context(_environment({**_ALWAYS, **quiet}))
             recording = Recording(url)
         else:
             note(f"a temporary Prefect server records this run; for a history that lasts: `make server`, then {LASTING}")

@@ -59,9 +59,9 @@ Progress = Callable[[str, int, int | None], None]
 BLOCK_BYTES = 8 << 20
 LAST = "last.json"
 """How the last try to re-index ended, sealed, beside CURRENT."""
-HARMLESS = frozenset(
-    {"hidden", "unsupported", "empty", "outside the corpus", "needs an extra", "special file", "pointer"}
-)
+HARMLESS = frozenset({
+    "empty", "hidden", "link", "needs an extra", "not a file", "outside the corpus", "pointer", "unsupported",
+})  # fmt: skip
 """Reasons of exclusion that are no failures of reading: they do not count towards max_failed_share."""
 
 

@@ -80,7 +80,8 @@ def embedding_model(asked: ModelSettings, tokenizer: Tokenizer | None, world: Wo
     from rag.providers import registry
     from rag.providers.settings import Surroundings
 
-    count = tokenizer.count if tokenizer else None
+    # an upper bound would reserve several times what is billed
+    count = tokenizer.count if tokenizer and tokenizer.exact else None
     return registry.embedding_model(asked, Surroundings(world.clock, world.environment, count=count))
 
 

@@ -46,7 +46,6 @@ class Layout:
         at = bisect.bisect_left(self.fences, (place, -1)) - 1
         return self.fences[at] if at >= 0 and place < self.fences[at][1] else None
 
-
     def inside(self, place: int, start: int) -> bool:
         """Whether a place lies inside a fence that begins behind `start`."""
         fence = self.block_over(place)
@@ -71,7 +70,12 @@ _NOT_PARAGRAPH = re.compile(
 
 def title_of(line: str) -> str:
     """A heading's text without closing marks and attribute lists."""
-    return _ATTRIBUTES.sub("", _CLOSING.sub("", line.strip()[:_MAX_TITLE])).strip()
+    title = line.strip()[:_MAX_TITLE]
+    if title.endswith("#"):
+        title = _CLOSING.sub("", title)
+    if title.endswith("}"):
+        title = _ATTRIBUTES.sub("", title)
+    return title.strip()
 
 
 def markdown(text: str, start: int, context: tuple[str, ...]) -> Layout:
@@ -258,7 +262,11 @@ def sentences(text: str, start: int, end: int, layout: Layout) -> Cuts:
     for match in _SENTENCE.finditer(text, start, end):
         place = match.end()
         stop = match.end("stop") if match["stop"] else 0
-        if place >= end or layout.inside(place, start) or (stop and _ABBREVIATION.search(text[max(start, match.start() - 8) : match.start() + 1])):
+        if (
+            place >= end
+            or layout.inside(place, start)
+            or (stop and _ABBREVIATION.search(text[max(start, match.start() - 8) : match.start() + 1]))
+        ):
             continue
         places.append(place)
         strengths.append(strength(text, place, 0))

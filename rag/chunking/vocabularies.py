@@ -14,6 +14,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rag.chunking.tokens import Rule, Starts, Tokenizer
 from rag.errors import SettingsError
@@ -27,13 +28,12 @@ _SHA256 = {
     "o200k_base": "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
 }
 _MARK = "\u2581"
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 # In both OpenAI patterns a piece holds white space at its front, or line ends (o200k: and slashes) at its back: nothing
 # reaches from a non-space into a space or tab, nor from a line end into anything but white space or a slash. Letters
 # or digits go on with their like only, or with an apostrophe or a mark: so other punctuation ends them.
-_AFTER_WORD = (
-    r"[\t\n\r!-&(-/:-@\[-`{-~\u2026\u3001\u3002\u300c-\u300f\uff01\uff08\uff09\uff0c\uff0e\uff1a\uff1b\uff1f]"
-)
+_AFTER_WORD = r"[\t\n\r!-&(-/:-@\[-`{-~\u2026\u3001\u3002\u300c-\u300f\uff01\uff08\uff09\uff0c\uff0e\uff1a\uff1b\uff1f]"
 _OPENAI = {
     "edge": rf"\S(?=[ \t])|[^\W_](?={_AFTER_WORD})|\n(?=[^\s/])",
     "clean": r"(?<=\n)[^\s/]",
@@ -54,20 +54,26 @@ def _located(package: str, file: str, extra: str) -> Path:
     )
 
 
-def _code_points(text: str, starts: Starts) -> Starts:
-    """Byte offsets into the UTF-8 of a text as code points; a token that begins inside one counts as beginning there."""
-    if text.isascii():
-        return starts
-    first = (np.frombuffer(text.encode(), np.int8) >= -64).cumsum(dtype=np.int32)
-    return first[starts] - np.int32(1)
+class _Spelling:
+    """How many code points begin in each token, and which tokens begin inside one: ids to starts without the text."""
 
+    def __init__(self, tokens: Mapping[int, bytes]) -> None:
+        self._begun = np.zeros(max(tokens) + 1, np.uint8)
+        self._inside = np.zeros(max(tokens) + 1, np.uint8)
+        for number, token in tokens.items():
+            self._begun[number] = len(token)
+            if not token.isascii():
+                self._begun[number] = sum(not 0x80 <= byte < 0xC0 for byte in token)
+                self._inside[number] = 0x80 <= token[0] < 0xC0
 
-def _from_lengths(lengths: np.ndarray[Any, np.dtype[np.uint8]]) -> Starts:
-    starts = np.empty(len(lengths), np.int32)
-    if len(starts):
-        starts[0] = 0
-        np.cumsum(lengths[:-1], dtype=np.int32, out=starts[1:])
-    return starts
+    def starts(self, ids: NDArray[np.integer[Any]]) -> tuple[Starts, int]:
+        """The code point at which each token begins, and the code points of all."""
+        ends = self._begun[ids].cumsum(dtype=np.int32)
+        starts = np.empty_like(ends)
+        starts[:1] = 0
+        starts[1:] = ends[:-1]
+        starts -= self._inside[ids]
+        return starts, int(ends[-1]) if len(ends) else 0
 
 
 def _openai(name: str) -> Tokenizer:
@@ -85,15 +91,13 @@ def _openai(name: str) -> Tokenizer:
     # The definition downloads by a global of its module: run it with ours in that place.
     offline = {**vars(openai_public), "load_tiktoken_bpe": lambda *_, **__: ranks}
     encoding = tiktoken.Encoding(**FunctionType(definition.__code__, offline)())
-    lengths = np.zeros(max(ranks.values()) + 1, np.uint8)
-    lengths[np.fromiter(ranks.values(), np.int64, len(ranks))] = np.fromiter(map(len, ranks), np.uint8, len(ranks))
+    spelling = _Spelling({number: token for token, number in ranks.items()})
 
     def count(text: str) -> int:
         return len(encoding.encode_ordinary(text))
 
     def starts(text: str) -> Starts:
-        ids = encoding.encode_to_numpy(text, allowed_special=set(), disallowed_special=())
-        return _code_points(text, _from_lengths(lengths[ids]))
+        return spelling.starts(encoding.encode_to_numpy(text, allowed_special=set(), disallowed_special=()))[0]
 
     return Tokenizer({"name": name, "sha256": _SHA256[name]}, count, count, starts, Rule(**_OPENAI))
 
@@ -105,7 +109,7 @@ def _bytes() -> Tokenizer:
         return len(text.encode())
 
     def starts(text: str) -> Starts:
-        return _code_points(text, np.arange(count(text), dtype=np.int32))
+        return np.cumsum(np.frombuffer(text.encode(), np.int8) >= -64, dtype=np.int32) - np.int32(1)
 
     anywhere = Rule(edge=r"(?s:.)", clean="", closed="")
     tokenizer = Tokenizer({"name": "bytes", "sha256": ""}, count, count, starts, anywhere)
@@ -181,19 +185,20 @@ def _sentencepiece(_: tokenizers.Tokenizer, parsed: Mapping[str, Any]) -> Kind |
     unmarked = tokenizers.Tokenizer.from_str(
         json.dumps({**parsed, "normalizer": steps[1], "post_processor": None, "truncation": None, "padding": None})
     )
-    lengths = np.zeros(max(vocabulary.values()) + 1, np.uint8)
-    for token, number in vocabulary.items():
-        lengths[number] = 1 if re.fullmatch("<0x[0-9A-F]{2}>", token) else len(token.replace(_MARK, " ").encode())
+    spelling = _Spelling(
+        {
+            number: bytes([int(token[3:5], 16)]) if _BYTE.fullmatch(token) else token.replace(_MARK, " ").encode()
+            for token, number in vocabulary.items()
+        }
+    )
 
     def inner(text: str) -> int:
         return len(unmarked.encode_batch_fast([text])[0])
 
     def starts(text: str) -> Starts:
         ids = np.array(unmarked.encode_batch_fast([text])[0].ids, np.int32)
-        found = _from_lengths(lengths[ids])
-        if len(found) and found[-1] + lengths[ids[-1]] != len(text.encode()):  # a mark or an added token in the text
-            return _offsets(unmarked)(text)
-        return _code_points(text, found)
+        found, length = spelling.starts(ids)
+        return found if length == len(text) else _offsets(unmarked)(text)  # an added token stands in the text
 
     unsafe = "|".join([_MARK, *(re.escape(token["content"]) for token in parsed["added_tokens"])])
     rule = Rule(

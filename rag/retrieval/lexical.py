@@ -48,23 +48,35 @@ def parameters() -> dict[str, Json]:
 
 def analyser() -> Callable[[str], list[str]]:
     """Text -> stems in order, stop words and single letters left out. Not for two threads at once."""
+    stem = _stemmer()
+    return lambda text: [found for word in _words(text) if (found := stem(word))]
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
+
+
+def _stemmer() -> Callable[[str], str]:
+    """Word -> its stem, nothing for a stop word."""
     import Stemmer
     from bm25s.stopwords import STOPWORDS_EN
 
-    stemmer = Stemmer.Stemmer("english")
-    stop = frozenset(STOPWORDS_EN)
-    stem: dict[str, str] = {}
+    stem, stop = Stemmer.Stemmer("english").stemWord, frozenset(STOPWORDS_EN)
+    return lambda word: "" if word in stop else str(stem(word))
 
-    def analyse(text: str) -> list[str]:
-        words = [word for word in _WORD.findall(text.lower()) if word not in stop]
-        for word in words:
-            if word not in stem:
-                if len(stem) > 1_000_000:
-                    stem.clear()
-                stem[word] = stemmer.stemWord(word)
-        return [stem[word] for word in words]
 
-    return analyse
+class _Numbers(dict[str, int]):
+    """Word -> the number of its stem, -1 for a stop word; a word is stemmed once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stem = _stemmer()
+        self.vocabulary: dict[str, int] = {}
+
+    def __missing__(self, word: str) -> int:
+        stem = self._stem(word)
+        self[word] = self.vocabulary.setdefault(stem, len(self.vocabulary)) if stem else -1
+        return self[word]
 
 
 def searched_text(chunk: ChunkRow) -> str:
@@ -100,33 +112,40 @@ def build(texts: Iterable[str], folder: Path) -> None:
     """Write the lexical index of texts in row order: for each stem its rows and their finished scores.
 
     Lucene's BM25 as Kamphuis and others (ECIR 2020) give it: ln(1 + (N - df + 0.5) / (df + 0.5)) times
-    tf / (tf + k1 (1 - b + b length / mean length)). Held are 4 bytes a word of the texts, and 24 while they are
-    sorted; bm25s, with the same result, holds Python lists (6 KB a chunk). Raises StorageFailed.
+    tf / (tf + k1 (1 - b + b length / mean length)). A word of the texts takes about 25 bytes while they are
+    sorted. Raises StorageFailed.
     """
-    analyse = analyser()
-    vocabulary: dict[str, int] = {}
-    stream, lengths = array("i"), array("i")
+    numbers = _Numbers()
+    stream, ends = array("i"), array("q")
     for text in texts:
-        stems = analyse(text)
-        stream.extend(vocabulary.setdefault(stem, len(vocabulary)) for stem in stems)
-        lengths.append(len(stems))
-    rows, length = len(lengths), np.asarray(lengths, dtype=np.int64)
-    pairs = np.asarray(stream, dtype=np.int64) * max(rows, 1) + np.repeat(np.arange(rows), length)
-    del stream
+        stream.extend(map(numbers.__getitem__, _words(text)))
+        ends.append(len(stream))
+    rows = len(ends)
+    stems = np.frombuffer(stream, dtype=np.int32) if stream else np.empty(0, dtype=np.int32)
+    row = np.repeat(np.arange(rows, dtype=np.int32), np.diff(np.asarray(ends, dtype=np.int64), prepend=0))
+    row = row[stems >= 0]
+    pairs = stems[stems >= 0].astype(np.int64)
+    del stems, stream
+    length = np.bincount(row, minlength=rows)
+    pairs *= max(rows, 1)
+    pairs += row
+    del row
     # sorted by stem, then row: what is equal stands together, and its count is tf
     pairs.sort()
-    starts = np.flatnonzero(np.diff(pairs, prepend=-1))
-    tf = np.diff(starts, append=len(pairs))
+    first = np.ones(len(pairs), dtype=bool)
+    np.not_equal(pairs[1:], pairs[:-1], out=first[1:])
+    starts = np.flatnonzero(first)
+    tf = np.diff(starts, append=len(pairs)).astype(np.int32)
     pairs = pairs[starts]
     indices = (pairs % max(rows, 1)).astype(np.int32)
-    df = np.bincount(pairs // max(rows, 1), minlength=len(vocabulary))
+    df = np.bincount(pairs // max(rows, 1), minlength=len(numbers.vocabulary))
     weight = tf / (tf + K1 * (1 - B + B * length[indices] / (length.mean() if len(indices) else 1.0)))
     data = (weight * np.repeat(np.log1p((rows - df + 0.5) / (df + 0.5)), df)).astype(np.float32)
     indptr = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(df, dtype=np.int64)])
     for name, values in zip(ARRAYS, (data, indices, indptr), strict=True):
         with create(folder / f"{name}.npy") as file:
             np.lib.format.write_array(file, values, allow_pickle=False)
-    write(folder / VOCABULARY, canonical(list(vocabulary)))
+    write(folder / VOCABULARY, canonical(list(numbers.vocabulary)))
     write(folder / META, canonical({**parameters(), "rows": rows}))
 
 

@@ -46,7 +46,9 @@ def make() -> Make:
 
 @pytest.fixture(scope="session")
 def write() -> Write:
-    def written(text: str, media_type: str = "text/markdown", start: int = 0, context: tuple[str, ...] = ()) -> Document:
+    def written(
+        text: str, media_type: str = "text/markdown", start: int = 0, context: tuple[str, ...] = ()
+    ) -> Document:
         return Document("doc.md", text, "doc", "doc.md", "", media_type, "test/1", body_start=start, context=context)
 
     return written

@@ -14,9 +14,42 @@ from rag.types import Chunk, Document
 
 Make = Callable[..., object]
 _LINES = [
-    *("# One", "## Two { #two }", "### `three`", "Title\n=====", "Title\n---", "---", "```python", "```", "~~~", "    ```"),
-    *("- item", "* item", "1. one", "  more", "| a | b |", "|---|---|", "> quote", "<!-- # no", "-->", "<pre>", "</pre>"),
-    *("", "", "", "A sentence. Another one! A third, e.g. this.", "字が続く。次の文。", "word " * 30, "x" * 200, "\r", "\t# no"),
+    *(
+        "# One",
+        "## Two { #two }",
+        "### `three`",
+        "Title\n=====",
+        "Title\n---",
+        "---",
+        "```python",
+        "```",
+        "~~~",
+        "    ```",
+    ),
+    *(
+        "- item",
+        "* item",
+        "1. one",
+        "  more",
+        "| a | b |",
+        "|---|---|",
+        "> quote",
+        "<!-- # no",
+        "-->",
+        "<pre>",
+        "</pre>",
+    ),
+    *(
+        "",
+        "",
+        "",
+        "A sentence. Another one! A third, e.g. this.",
+        "字が続く。次の文。",
+        "word " * 30,
+        "x" * 200,
+        "\r",
+        "\t# no",
+    ),
 ]
 _TEXTS = st.lists(st.one_of(st.sampled_from(_LINES), st.text(max_size=20)), max_size=30).map("\n".join)
 
