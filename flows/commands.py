@@ -138,6 +138,7 @@ def _streamed(desk: wiring.Desk, arguments: Namespace, where: Mapping[str, Seque
 
 
 def evaluate(arguments: Namespace) -> Result:
+    from eval.questions import read
     from eval.retrieval import evaluate_retrieval
     from flows.runners import run_index
     from rag.pipeline import Options
@@ -147,6 +148,7 @@ def evaluate(arguments: Namespace) -> Result:
     if dataset is None:
         what = "no question set is named"
         raise UsageError(what, [Problem("DATASET", what, "name a file, or set [evaluation] dataset in ragline.toml")])
+    read(dataset)  # its mistakes are told before any work is done
     version = arguments.number
     if version is None:
         # an experiment never touches what is live: a version of these settings is staged where there is none

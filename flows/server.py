@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,7 @@ _ALWAYS = {
     "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
 }
+DATABASE, TEMPLATE = "prefect.db", "template.db"
 # what only a server with schedules or a screen needs
 _RECORD_ONLY = {
     "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
@@ -150,6 +152,7 @@ def _temporary_server(*, scheduling: bool, verbose: bool) -> Iterator[Recording]
     """A server on a free loopback port, in a process of its own that ends with this one, even on kill -9."""
     home = Path(tempfile.mkdtemp(prefix="ragline-prefect-"))
     log = home / "server.log"
+    _take_template(home)
     process: subprocess.Popen[bytes] | None = None
     watched, held = os.pipe()
     try:
@@ -157,7 +160,7 @@ def _temporary_server(*, scheduling: bool, verbose: bool) -> Iterator[Recording]
             port = listener.getsockname()[1]
             environment = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
             environment |= {**_ALWAYS, **({} if scheduling else _RECORD_ONLY), "PREFECT_HOME": str(home)}
-            environment |= {"PREFECT_UI_ENABLED": "false", "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+            environment |= {"PREFECT_UI_ENABLED": "false", "PREFECT_API_DATABASE_MIGRATE_ON_START": "false"}
             environment |= {"PREFECT_SERVER_LOGGING_LEVEL": "WARNING", "PREFECT_LOGGING_LEVEL": "WARNING"}
             kind = "scheduling" if scheduling else "recording"
             # -P: neither this folder nor the working directory may shadow a package
@@ -191,6 +194,37 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
             return
 
 
+def _template() -> Path:
+    """An empty database of this release of Prefect: making one takes as long as all the rest of its start."""
+    from importlib.metadata import version
+
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return cache / "ragline" / f"prefect-{version('prefect')}.db"
+
+
+def _take_template(home: Path) -> None:
+    """Begin with the template, where there is a sound one."""
+    database = home / DATABASE
+    try:
+        shutil.copyfile(_template(), database)
+        with contextlib.closing(sqlite3.connect(database)) as opened:
+            opened.execute("SELECT version_num FROM alembic_version").fetchone()[0]
+            sound = opened.execute("PRAGMA quick_check").fetchone()[0] == "ok"
+    except (OSError, sqlite3.Error, TypeError):
+        sound = False
+    if not sound:
+        database.unlink(missing_ok=True)
+
+
+def _keep_template(home: Path) -> None:
+    """Keep what the server made for the next one; harmless if the disk refuses."""
+    from rag import storage
+    from rag.errors import RaglineError
+
+    with contextlib.suppress(OSError, RaglineError):
+        storage.write(_template(), (home / TEMPLATE).read_bytes())
+
+
 def _await_health(recording: Recording) -> None:
     """Wait for the server's first answer: a temporary one listens already, and answers when it is ready."""
     from rag.errors import RaglineError
@@ -204,6 +238,8 @@ def _await_health(recording: Recording) -> None:
         last = said.splitlines()[-1] if said else str(error)
         remedy = "run it again with -v to see why, or use --runner direct"
         raise RaglineError.at("prefect", f"the temporary Prefect server did not start: {last}", remedy) from error
+    if recording.log:
+        _keep_template(recording.log.parent)
 
 
 # -- from here on: the program of the server's process
@@ -232,10 +268,29 @@ def main(parent: int, listener: int, watched: int, home: Path, kind: str) -> NoR
     import uvicorn
     from prefect.server.api.server import create_app
 
+    if not (home / DATABASE).exists():
+        _make_database(home)
     app = create_app(ephemeral=kind == "recording", final=True)
     config = uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=1)
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=listener)])
     end()
+
+
+def _make_database(home: Path) -> None:
+    """Prefect's migrations, and a copy of the empty result for the next server."""
+    import asyncio
+
+    from prefect.server.database import provide_database_interface
+
+    async def make() -> None:
+        database = provide_database_interface()
+        await database.create_db()
+        await (await database.engine()).dispose()
+
+    asyncio.run(make())
+    source, target = sqlite3.connect(home / DATABASE), sqlite3.connect(home / TEMPLATE)
+    with contextlib.closing(source), contextlib.closing(target):
+        source.backup(target)
 
 
 if __name__ == "__main__":

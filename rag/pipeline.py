@@ -49,7 +49,7 @@ from rag.index.tables import HEADING_SEPARATOR, SCHEMA_VERSION, ChunkRow, Exclud
 from rag.index.trial import try_out
 from rag.index.versions import Versions
 from rag.ports import Chunker, EmbeddingModel, Floats, Tokenizer
-from rag.providers.facade import run_sync
+from rag.providers.facade import close_sync, run_sync
 from rag.types import Json
 
 Reason = Literal["published", "unchanged", "held", "refused", "no_publish"]
@@ -173,6 +173,7 @@ class Reindex:
     ) -> None:
         if not self._dry and not self._options.remake:
             self._record(error)
+        close_sync(self._parts.model)
         self._held.close()
 
     def _record(self, error: BaseException | None) -> None:

@@ -279,6 +279,11 @@ class Desk:
         return self._opened
 
     def close(self) -> None:
+        """Let go of the version and of every connection."""
+        from rag.providers.facade import close_sync
+
+        close_sync(self._model)
+        close_sync(self._generator)
         self._opened.close()
 
     def __enter__(self) -> Self:

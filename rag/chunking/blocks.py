@@ -241,7 +241,7 @@ def items(text: str, start: int, end: int, layout: Layout) -> Cuts:
     return _cuts(text, start, end, _LISTED)
 
 
-def code_lines(text: str, start: int, end: int, layout: Layout) -> Cuts:
+def code_lines(text: str, start: int, end: int, _: Layout) -> Cuts:
     """Starts of lines, those behind an empty line first, of these the unindented."""
     places: list[int] = []
     strengths: list[int] = []
@@ -273,12 +273,12 @@ def sentences(text: str, start: int, end: int, layout: Layout) -> Cuts:
     return places, strengths
 
 
-def lines(text: str, start: int, end: int, layout: Layout) -> Cuts:
+def lines(text: str, start: int, end: int, _: Layout) -> Cuts:
     """Starts of lines."""
     return _cuts(text, start, end, _LINE)
 
 
-def words(text: str, start: int, end: int, layout: Layout) -> Cuts:
+def words(text: str, start: int, end: int, _: Layout) -> Cuts:
     """Starts of words, and what follows a comma in Chinese or Japanese."""
     return _cuts(text, start, end, _WORD)
 

@@ -45,13 +45,12 @@ def _marks(document: Document) -> list[Mark] | None:
     outer = (document.body_start, document.context, (-1,) * len(document.context))
     marks: list[Mark] = []
     body = tree.body
-    if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
-        if isinstance(body[0].value.value, str):
-            marks.append((outer[0], (*outer[1], "module docstring"), (*outer[2], outer[0])))
-            body = body[1:]
-            if body:
-                _walk(body, text, lines, (_top(body[0], text, lines), *outer[1:]), marks)
-            return marks
+    if ast.get_docstring(tree, clean=False) is not None:
+        marks.append((outer[0], (*outer[1], "module docstring"), (*outer[2], -1)))
+        body = body[1:]
+        if body:
+            _walk(body, text, lines, (_top(body[0], text, lines), *outer[1:]), marks)
+        return marks
     _walk(body, text, lines, outer, marks)
     return marks or [outer]
 

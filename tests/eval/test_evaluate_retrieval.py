@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -91,7 +90,7 @@ def test_a_copy_that_was_folded_into_another_passage_is_found_with_it() -> None:
 
 
 @pytest.fixture(scope="module")
-def indexed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings, int]]:
+def indexed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, int]:
     """A small corpus in a store, not published."""
     root = tmp_path_factory.mktemp("indexed")
     (root / "corpus").mkdir()
@@ -101,7 +100,7 @@ def indexed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings
     with wiring.reindex(settings, Options(publish=False), lambda *_: None) as run:
         version = reindex(run).version
     assert version is not None
-    yield settings, version
+    return settings, version
 
 
 def dataset(path: Path, quotes: dict[str, list[tuple[str, str]]], shift: int = 0) -> Path:

