@@ -73,7 +73,8 @@ def _stage(work: Callable[[Reindex], str]) -> Task[[str], State[None]]:
             return _ended_badly(error)
 
     run.__doc__ = work.__doc__
-    return task(run, name=work.__name__, persist_result=False, cache_policy=NO_CACHE, result_serializer="json")
+    as_task = task(name=work.__name__, persist_result=False, cache_policy=NO_CACHE, result_serializer="json")
+    return as_task(run)
 
 
 @_stage
@@ -124,6 +125,7 @@ STAGES = (look, read, plan, embed, build, publish)
 def reindex(
     configs: list[str] | None = None,
     sets: list[str] | None = None,
+    *,
     publish: bool = True,
     allow_removed: bool = False,
     rehash: bool = False,

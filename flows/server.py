@@ -109,7 +109,9 @@ def prefect_ready(*, verbose: bool = False, scheduling: bool = False) -> Iterato
             stack.enter_context(_environment({**_ALWAYS, **quiet}))
             recording = Recording(url)
         else:
-            note(f"a temporary Prefect server records this run; for a history that lasts: `make server`, then {LASTING}")
+            note(
+                f"a temporary Prefect server records this run; for a history that lasts: `make server`, then {LASTING}"
+            )
             recording = stack.enter_context(_temporary_server(scheduling=scheduling, verbose=verbose))
             home = str(recording.log.parent) if recording.log else ""
             own = {"PREFECT_API_URL": recording.url, "PREFECT_HOME": home, "PREFECT_LOGGING_TO_API_ENABLED": "false"}
@@ -178,7 +180,7 @@ def _temporary_server(*, scheduling: bool, verbose: bool) -> Iterator[Recording]
         yield Recording(f"http://127.0.0.1:{port}/api", process, log)
     finally:
         os.close(watched)
-        if process:
+        if process is not None:
             _stop(process)
         os.close(held)
         shutil.rmtree(home, ignore_errors=True)
@@ -294,4 +296,4 @@ def _make_database(home: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:4]), Path(sys.argv[4]), sys.argv[5])
+    main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]), sys.argv[5])

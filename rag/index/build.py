@@ -20,7 +20,7 @@ from rag.types import Json
 Blocks = Callable[[], Iterator[Floats]]
 """Gives the raw vectors in row order, from the first row on, each time it is called: float32 [any, d]."""
 
-ADD_ROWS = 8_192
+ADD_ROWS = 4_096
 SELF_TESTS = 3
 
 

@@ -1,0 +1,106 @@
+"""`ragline serve`: the scheduled re-index, without a work pool. Each run is a process of its own.
+
+Two runs never overlap: the store's lock decides (state Skipped), the deployment's limit only spares the attempt. A
+version that goes live is an event, `flows.reindex.PUBLISHED`; what follows from it hangs on that.
+"""
+
+from __future__ import annotations
+
+import signal
+import zoneinfo
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.server import prefect_ready
+from flows.show import note
+from rag.errors import Problem, RaglineError, SettingsError, UsageError
+from rag.settings import Settings
+
+if TYPE_CHECKING:
+    from prefect.deployments.runner import RunnerDeployment
+
+
+def serve(
+    settings: Settings,
+    cron: str,
+    configs: Sequence[str],
+    sets: Sequence[str],
+    *,
+    create_store: bool = False,
+    verbose: bool = False,
+) -> None:
+    """Re-index by `cron` in schedule.timezone until a signal.
+
+    Raises SettingsError for a schedule that is none, UsageError for a new, empty store, RaglineError without a server.
+    """
+    _refuse_no_schedule(cron, settings.schedule.timezone)
+    if not create_store and not settings.store.is_dir():
+        what = f"the store {settings.store} does not exist, and a scheduled run does not begin one"
+        raise UsageError(what, [Problem("store", what, "run `ragline index` first, or give --create-store")])
+    with prefect_ready(verbose=verbose, scheduling=True):
+        made = _deployment(settings, cron, configs, sets, create_store=create_store)
+        note(f"re-indexing by {cron} ({settings.schedule.timezone}); Ctrl-C ends it")
+        _run(made)
+
+
+def _deployment(
+    settings: Settings, cron: str, configs: Sequence[str], sets: Sequence[str], *, create_store: bool
+) -> RunnerDeployment:
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+    from prefect.deployments.runner import RunnerDeployment
+    from prefect.schedules import Cron
+    from prefect.types.entrypoint import EntrypointType
+
+    from flows.reindex import reindex
+
+    try:
+        schedule = Cron(cron, timezone=settings.schedule.timezone)
+        return RunnerDeployment.from_flow(
+            reindex,
+            "reindex",
+            schedule=schedule,
+            parameters={
+                "configs": [str(Path(path).resolve()) for path in configs],
+                "sets": list(sets),
+                "create_store": create_store,
+            },
+            concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        )
+    except ValueError as error:
+        raise _no_schedule(cron, str(error).splitlines()[-1].strip()) from error
+
+
+def _run(deployment: RunnerDeployment) -> None:
+    """Prefect's runner, ended by the signals as every command of ours is."""
+    import asyncio
+
+    from prefect.runner import Runner
+
+    runner = Runner(limit=1)
+    runner.add_deployment(deployment)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        asyncio.run(runner.start())
+    except SystemExit:  # the runner's own answer to SIGTERM
+        signal.signal(signal.SIGTERM, before)
+        signal.raise_signal(signal.SIGTERM)
+        raise
+
+
+def _refuse_no_schedule(cron: str, timezone: str) -> None:
+    if len(cron.split()) not in (5, 6) and not cron.startswith("@"):
+        raise _no_schedule(cron, "has not five fields")
+    try:
+        zoneinfo.ZoneInfo(timezone)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError) as error:
+        what = f"{timezone!r} is no time zone"
+        raise SettingsError(
+            what, [Problem("schedule.timezone", what, "write UTC, or for example Europe/Zurich")]
+        ) from error
+
+
+def _no_schedule(cron: str, why: str) -> RaglineError:
+    what = f"{cron!r} is no schedule: {why}"
+    return SettingsError(what, [Problem("schedule.cron", what, 'write five fields, for example "15 3 * * *"')])
