@@ -49,7 +49,12 @@ def save(name: str, results: dict[str, Any]) -> None:
         "benchmark": name,
         "command": " ".join(["python", *[Path(part).name if "/" in part else part for part in sys.argv]]),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "machine": {"cores": os.cpu_count(), "system": platform.system(), "python": platform.python_version(), "cpu": _cpu()},
+        "machine": {
+            "cores": os.cpu_count(),
+            "system": platform.system(),
+            "python": platform.python_version(),
+            "cpu": _cpu(),
+        },
         "results": results,
     }
     RESULTS.mkdir(exist_ok=True)

@@ -305,7 +305,7 @@ class Desk:
         return retriever(asked.mode, opened, self._embed, index, weights)
 
     async def _embed(self, questions: Sequence[str]) -> Floats:
-        """Query vectors, through the cache when they cost something. float32 [n, d]"""
+        """Query vectors, float32 [n, d], through the cache when they cost something."""
         if self._model is None:
             self._model = query_model(self._opened.manifest.embedding, self.settings, self._world)
         if self._model.identity.provider == "local":
@@ -392,7 +392,7 @@ class Desk:
         return list(await asyncio.gather(*(one(question) for question in questions)))
 
     def ask(self, question: str, k: int | None = None, where: Mapping[str, Sequence[str]] | None = None) -> Answer:
-        """As `aask`, for callers without a loop, and for notebooks."""
+        """Ask as `aask` does, for callers without a loop, and for notebooks."""
         from rag.providers.facade import run_sync
 
         return run_sync(self.aask(question, k, where))

@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, settings
 
 from tests.servers import smollm
 
-settings.register_profile("dev", max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+settings.register_profile(
+    "dev", max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 settings.register_profile("ci", settings.get_profile("dev"), max_examples=200)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 

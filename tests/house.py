@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from rag.pipeline import Options, Outcome, Parts, Reindex, plan_only, reindex
 from rag.ports import Embedded
 from rag.retrieval import lexical
 from rag.settings import load
-from rag.types import EmbeddingIdentity, RequestLimits, Role
+from rag.types import EmbeddingIdentity, Json, RequestLimits, Role
 
 WIDTH = 16
 
@@ -57,7 +58,7 @@ class House:
         self.corpus.mkdir()
         self.model = CountingModel()
         self.sets: list[str] = []
-        self.terms: dict[str, object] = {}
+        self.terms: dict[str, Any] = {}
 
     def write(self, name: str, text: str) -> Path:
         path = self.corpus / name
@@ -72,7 +73,7 @@ class House:
         parts = wiring.parts(settings, wiring.World.real())
         free = Terms(self.model.limits, True, None, None, None, None, None, None)
 
-        def in_process(chunks: Path, folder: Path) -> dict[str, object]:
+        def in_process(chunks: Path, folder: Path) -> dict[str, Json]:
             lexical.build(lexical.read_texts(chunks), folder)
             return {}
 
@@ -85,10 +86,10 @@ class House:
             concurrency=2,
         )
 
-    def run(self, **options: object) -> Reindex:
+    def run(self, **options: Any) -> Reindex:
         return Reindex(self.parts(), Options(**options))
 
-    def index(self, **options: object) -> Outcome:
+    def index(self, **options: Any) -> Outcome:
         with self.run(**options) as run:
             return reindex(run)
 

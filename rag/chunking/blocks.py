@@ -6,6 +6,7 @@ All patterns are linear, and those that look at a whole document begin with a li
 from __future__ import annotations
 
 import bisect
+import functools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -90,38 +91,35 @@ def markdown(text: str, start: int, context: tuple[str, ...]) -> Layout:
     at = floor = 0
     tries = 50
     while event := _EVENT.search(source, at):
-        kind = event.lastgroup
+        lead, hashes, title, marks, info, under, comment, _ = event.groups()
         line = event.start() + 1
-        indent = event.end("lead") - line
         at = event.end()
-        if kind in ("fence", "info"):
-            marks, info = event["fence"], event["info"]
-            if marks[0] == "`" and "`" in info:
+        if marks:
+            if (marks[0] == "`" and "`" in info) or (len(lead) > 3 and not tries):
                 continue
-            if indent > 3 and not tries:
-                continue
-            close = _fence_end(source, at, marks, source[line : line + indent] if indent > 3 else None)
-            if close is None:
+            ended = _closing(marks[0], min(len(marks), 1000), lead if len(lead) > 3 else "").search(source, at)
+            if ended is None and len(lead) > 3:
                 tries -= 1  # each of these looked through the whole rest
                 continue
-            fences.append((line + indent + shift, close + shift))
-            at = floor = close
-        elif indent > 3:
-            continue
-        elif kind in ("comment", "raw"):
-            ended = (_RAW_END if kind == "raw" else _COMMENT_END).search(source, at)
             at = floor = ended.end() if ended else len(source)
-        elif kind in ("atx", "title"):
-            headings.append((line + indent + shift, at + shift, len(event["atx"]), title_of(event["title"] or "")))
+            fences.append((line + len(lead) + shift, at + shift))
+        elif len(lead) > 3 or "\t" in lead:
+            continue
+        elif hashes:
+            headings.append((line + len(lead) + shift, at + shift, len(hashes), title_of(title or "")))
             floor = at
-        else:
+        elif under:
             top = _paragraph_start(source, event.start(), floor)
             if top is not None:
-                level = 1 if event["under"][0] == "=" else 2
-                title = " ".join(source[top : event.start()].split())
-                top += len(title_line := source[top : event.start()]) - len(title_line.lstrip())
-                headings.append((top + shift, at + shift, level, title_of(title)))
+                title = source[top : event.start()]
+                top += len(title) - len(title.lstrip())
+                headings.append(
+                    (top + shift, at + shift, 1 if under[0] == "=" else 2, title_of(" ".join(title.split())))
+                )
                 floor = at
+        else:
+            ended = (_COMMENT_END if comment else _RAW_END).search(source, at)
+            at = floor = ended.end() if ended else len(source)
     return Layout(_sections(text, start, context, headings), fences)
 
 
@@ -130,15 +128,10 @@ def plain(text: str, start: int, context: tuple[str, ...]) -> Layout:
     return Layout([Section(start, len(text), context, (-1,) * len(context))], [])
 
 
-def _fence_end(source: str, at: int, marks: str, indent: str | None) -> int | None:
-    """The end of the line that closes a fence, or of the text. An indented fence counts only when it is closed."""
-    bound = r" {0,3}" if indent is None else re.escape(indent)
-    close = re.compile(rf"\n{bound}{re.escape(marks[0])}{{{min(len(marks), 1000)},}}[ \t]*(?=\r?(?:\n|\Z))").search(
-        source, at
-    )
-    if close:
-        return close.end()
-    return len(source) if indent is None else None
+@functools.lru_cache(maxsize=64)
+def _closing(mark: str, least: int, lead: str) -> re.Pattern[str]:
+    """What closes a fence; one indented by more than three must be closed at the same indent."""
+    return re.compile(rf"\n{re.escape(lead) or ' {0,3}'}{re.escape(mark)}{{{least},}}[ \t]*(?=\r?(?:\n|\Z))")
 
 
 def _paragraph_start(source: str, end: int, floor: int) -> int | None:
@@ -160,19 +153,20 @@ def _sections(
     text: str, start: int, context: tuple[str, ...], headings: list[tuple[int, int, int, str]]
 ) -> list[Section]:
     sections: list[Section] = []
-    stack: list[tuple[int, str, int]] = []
-    outer = (-1,) * len(context)
-    path, places = context, outer
+    outer = (context, (-1,) * len(context))
+    path, places = outer
+    stack: list[tuple[int, tuple[str, ...], tuple[int, ...]]] = [(0, *outer)]
     begin = body = start
     for place, end, level, title in headings:
-        if text[body:place].strip():
+        if place > body and not text[body:place].isspace():
             sections.append(Section(begin, place, path, places))
             begin = place
-        while stack and stack[-1][0] >= level:
+        while stack[-1][0] >= level:
             stack.pop()
-        stack.append((level, title, place))
-        path = context + tuple(name for _, name, _ in stack if name)
-        places = outer + tuple(at for _, name, at in stack if name)
+        _, path, places = stack[-1]
+        if title:
+            path, places = (*path, title), (*places, place)
+        stack.append((level, path, places))
         body = end
     return [*sections, Section(begin, len(text), path, places)]
 

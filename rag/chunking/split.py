@@ -126,7 +126,8 @@ class Splitter:
 
     def prefix(self, start: int) -> tuple[str, int]:
         """What stands before a chunk that starts here, and its tokens; headings not yet passed are left out."""
-        passed = bisect.bisect_left(self._section.places, start)
+        places = self._section.places
+        passed = len(places) if not places or places[-1] < start else bisect.bisect_left(places, start)
         found = self._known.get(passed)
         if found is None:
             found = self._known[passed] = self._prefixes.of(self._section.path[:passed])

@@ -196,7 +196,7 @@ class Encoded:
             last = found.end()
         if self._hard and bisect.bisect_left(self._hard, first) < bisect.bisect_right(self._hard, last):
             return tokenizer.count(prefix + text[start:end])
-        tokens = tokenizer.specials + self.before(last) - self.before(first)
+        tokens = tokenizer.specials + bisect.bisect_left(self._view, last) - bisect.bisect_left(self._view, first)
         if not prefix:
             tokens += tokenizer.piece(rule.lead + text[start:first]) if first > start else 0
         elif text[start] in rule.sticky:

@@ -54,7 +54,7 @@ class DocumentChanges:
     vanished: int
     """Removed documents whose content stands under no other id either: a rename is not a loss."""
 
-    def counts(self) -> dict[str, Json]:
+    def counts(self) -> dict[str, int]:
         return {
             "added": len(self.added),
             "changed": len(self.changed),
@@ -110,7 +110,7 @@ class Plan:
             "index": self.index,
             "current_version": self.current_version,
             "content_digest": self.content_digest,
-            "documents": self.documents.counts(),
+            "documents": dict(self.documents.counts()),
             "chunks": self.chunks,
             "duplicates": self.duplicates,
             "texts": self.texts,

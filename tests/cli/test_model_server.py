@@ -15,7 +15,9 @@ pytestmark = pytest.mark.server
 
 
 @pytest.fixture
-def ragline(tmp_path: Path, model_server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+def ragline(
+    tmp_path: Path, model_server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Any:
     corpus = tmp_path / "docs"
     corpus.mkdir()
     for number, word in enumerate(("viaduct", "tunnel", "depot", "summit")):
