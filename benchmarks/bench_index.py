@@ -227,7 +227,7 @@ def main() -> None:
     import faiss
 
     report = {
-        "command": f"python benchmarks/bench_index.py --rows {asked.rows} --dimensions {asked.dimensions}",
+        "command": " ".join(["python", "benchmarks/bench_index.py", *sys.argv[1:]]),
         "machine": {"cpus": os.cpu_count(), "arch": platform.machine(), "python": platform.python_version()},
         "versions": {"faiss": faiss.__version__, "numpy": np.__version__},
         "load_1min": round(os.getloadavg()[0], 2),

@@ -23,6 +23,7 @@ from prefect.events import emit_event
 from prefect.runtime import deployment
 from prefect.states import Completed, Failed
 
+from flows.runners import is_new
 from flows.show import note, plain, usd
 from rag import wiring
 from rag.errors import RaglineError, UsageError
@@ -305,7 +306,7 @@ def _refuse_what_would_pay_again(settings: Settings, *, create_store: bool) -> N
     if _is_pulled(code) and any(store.is_relative_to(root) for root in roots):
         what = f"the store {store} lies in the code that Prefect pulled, and goes with it"
         raise UsageError.at("store", what, "name a folder that stays: RAGLINE_STORE=/path in the worker's environment")
-    if not create_store and not any((store / part).is_dir() for part in ("indexes", "cache")):
+    if not create_store and is_new(store):
         what = f"the store {store} is new and empty: everything would be embedded and paid for again"
         remedy = "check store and RAGLINE_STORE; for a first run set the parameter create_store, or run `ragline index`"
         raise UsageError.at("store", what, remedy)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flows.runners import is_new
 from flows.server import prefect_ready
 from flows.show import note
 from rag.errors import Problem, RaglineError, SettingsError, UsageError
@@ -35,8 +36,8 @@ def serve(
     Raises SettingsError for a schedule that is none, UsageError for a new, empty store, RaglineError without a server.
     """
     _refuse_no_schedule(cron, settings.schedule.timezone)
-    if not create_store and not settings.store.is_dir():
-        what = f"the store {settings.store} does not exist, and a scheduled run does not begin one"
+    if not create_store and is_new(settings.store):
+        what = f"the store {settings.store} is new and empty, and a scheduled run does not begin one"
         raise UsageError(what, [Problem("store", what, "run `ragline index` first, or give --create-store")])
     with prefect_ready(verbose=verbose, scheduling=True):
         made = _deployment(settings, cron, configs, sets, create_store=create_store)
@@ -52,8 +53,15 @@ def _deployment(
     from prefect.schedules import Cron
     from prefect.types.entrypoint import EntrypointType
 
-    from flows.reindex import reindex
+    from flows.reindex import hidden, reindex
 
+    problems = [
+        Problem(f"--set {hidden(text)}", "holds a secret, and Prefect would store it", "set it in the environment")
+        for text in sets
+        if hidden(text) != text
+    ]
+    if problems:
+        raise UsageError("a flag holds a secret", problems)
     try:
         schedule = Cron(cron, timezone=settings.schedule.timezone)
         return RunnerDeployment.from_flow(

@@ -63,7 +63,6 @@ _RAW_END = re.compile(r"</(?:pre|script|style|textarea)>", re.IGNORECASE)
 _COMMENT_END = re.compile("-->")
 _CONTAINER = re.compile(r"[ \t]*(?:>|[-+*][ \t]|\d{1,9}[.)][ \t])")
 _CLOSING = re.compile(r"(?:^|[ \t]+)#+[ \t]*$")
-_ATTRIBUTES = re.compile(r"[ \t]*\{[ \t]*[#.:][^{}]*\}[ \t]*$")
 _NOT_PARAGRAPH = re.compile(
     r"[ \t]*(?:\r?$|#{1,6}[ \t]|>|[-+*][ \t]|\d{1,9}[.)][ \t]|\||```|~~~|<|=+[ \t\r]*$|-+[ \t\r]*$)"
 )
@@ -75,7 +74,9 @@ def title_of(line: str) -> str:
     if title.endswith("#"):
         title = _CLOSING.sub("", title)
     if title.endswith("}"):
-        title = _ATTRIBUTES.sub("", title)
+        name, _, attributes = title.rpartition("{")
+        if attributes.lstrip()[0] in "#.:":
+            title = name
     return title.strip()
 
 

@@ -112,7 +112,7 @@ class Splitter:
                 continue
             self.enter(section)
             found = self._filled(start, end, levels, ordinal)
-            if any(chunk.tokens > self._limits.max_tokens for chunk in found):
+            if max([chunk.tokens for chunk in found]) > self._limits.max_tokens:
                 self._slack = _NEVER  # nothing is taken for near: every span is counted
                 found = self._filled(start, end, levels, ordinal)
                 self._slack = _SLACK
@@ -192,7 +192,7 @@ class Splitter:
         stack = [(start, before(start), 0, end, before(end), len(places), 0)]
         while stack:
             left, low, first, right, high, last, strength = stack.pop()
-            fits = self._fits(left, right, high - low)
+            fits = right - left < end - start and self._fits(left, right, high - low)  # the whole is known not to
             if fits or first == last:
                 yield left, right, fits, strength
                 continue
@@ -244,7 +244,7 @@ class Splitter:
         encoded, limits = self.encoded, self._limits
         first = encoded.before(start)
         held = encoded.tokenizer.specials + self.prefix(start)[1] + encoded.before(end) - first
-        reach = min(limits.overlap_tokens, limits.max_tokens - held - _SLACK)
+        reach = min(limits.overlap_tokens, limits.max_tokens - held - 2)
         if reach < 2:
             return start
         place = max(floor, encoded.place(max(0, first - reach)), start - LONGEST * limits.overlap_tokens)

@@ -9,6 +9,7 @@ before. The rule is a regular expression a kind of tokenizer; a tokenizer withou
 from __future__ import annotations
 
 import bisect
+import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -224,7 +225,7 @@ def load_tokenizer(name: str, model: str = "") -> Tokenizer:
     if name == "auto":
         name = vocabularies.of_model(model)
     if name in vocabularies.LOADERS:
-        return vocabularies.LOADERS[name]()
+        return _loaded(name)
     if name.endswith(".json"):
         return vocabularies.from_file(Path(name))
     raise SettingsError.at(
@@ -232,3 +233,10 @@ def load_tokenizer(name: str, model: str = "") -> Tokenizer:
         f"there is no tokenizer {name!r}",
         f"one of auto, {', '.join(vocabularies.LOADERS)} or the path of a tokenizer.json",
     )
+
+
+@functools.cache
+def _loaded(name: str) -> Tokenizer:
+    from rag.chunking import vocabularies
+
+    return vocabularies.LOADERS[name]()

@@ -58,22 +58,26 @@ class _Spelling:
     """How many code points begin in each token, and which tokens begin inside one: ids to starts without the text."""
 
     def __init__(self, tokens: Mapping[int, bytes]) -> None:
-        self._begun = np.zeros(max(tokens) + 1, np.uint8)
-        self._inside = np.zeros(max(tokens) + 1, np.uint8)
+        self._begun = np.zeros(max(tokens) + 1, np.int32)
+        self._inside = np.zeros(max(tokens) + 1, np.int32)
         for number, token in tokens.items():
             self._begun[number] = len(token)
             if not token.isascii():
                 self._begun[number] = sum(not 0x80 <= byte < 0xC0 for byte in token)
                 self._inside[number] = 0x80 <= token[0] < 0xC0
 
-    def starts(self, ids: NDArray[np.integer[Any]]) -> tuple[Starts, int]:
-        """The code point at which each token begins, and the code points of all."""
-        ends = self._begun[ids].cumsum(dtype=np.int32)
-        starts = np.empty_like(ends)
-        starts[:1] = 0
-        starts[1:] = ends[:-1]
-        starts -= self._inside[ids]
-        return starts, int(ends[-1]) if len(ends) else 0
+    def starts(self, ids: NDArray[np.integer[Any]], text: str) -> Starts | None:
+        """The code point at which each token begins; None when these are not the tokens of just this text."""
+        ends = np.empty(len(ids) + 1, np.int32)
+        ends[0] = 0
+        np.take(self._begun, ids, out=ends[1:], mode="clip")  # the default mode copies
+        np.cumsum(ends, out=ends)
+        if ends[-1] != len(text):
+            return None
+        starts = ends[:-1]
+        if not text.isascii():
+            starts -= np.take(self._inside, ids, mode="clip")
+        return starts
 
 
 def _openai(name: str) -> Tokenizer:
@@ -97,7 +101,9 @@ def _openai(name: str) -> Tokenizer:
         return len(encoding.encode_ordinary(text))
 
     def starts(text: str) -> Starts:
-        return spelling.starts(encoding.encode_to_numpy(text, allowed_special=set(), disallowed_special=()))[0]
+        found = spelling.starts(encoding.encode_to_numpy(text, allowed_special=set(), disallowed_special=()), text)
+        assert found is not None
+        return found
 
     return Tokenizer({"name": name, "sha256": _SHA256[name]}, count, count, starts, Rule(**_OPENAI))
 
@@ -197,8 +203,8 @@ def _sentencepiece(_: tokenizers.Tokenizer, parsed: Mapping[str, Any]) -> Kind |
 
     def starts(text: str) -> Starts:
         ids = np.array(unmarked.encode_batch_fast([text])[0].ids, np.int32)
-        found, length = spelling.starts(ids)
-        return found if length == len(text) else _offsets(unmarked)(text)  # an added token stands in the text
+        found = spelling.starts(ids, text)
+        return _offsets(unmarked)(text) if found is None else found  # None: an added token stands in the text
 
     unsafe = "|".join([_MARK, *(re.escape(token["content"]) for token in parsed["added_tokens"])])
     rule = Rule(

@@ -1,0 +1,101 @@
+"""Our own temporary Prefect server: it records the run, and nothing of it is left, however we end."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.flows.making import CANARY, Project, alive, eventually, stopped_itself
+
+pytestmark = [pytest.mark.prefect, pytest.mark.slow]
+PAUSED = {"RAGLINE_FAULT": "lock.held:1:pause"}
+
+
+def left_over(made: Project) -> list[str]:
+    """Processes and files of Prefect that are still there."""
+    homes = [str(path) for path in (made.folder / "tmp").iterdir()]
+    return alive(made.mark) + homes + [str(path) for path in [made.folder / "prefect"] if path.exists()]
+
+
+def test_a_run_without_a_configured_server_gets_one_and_leaves_nothing(alone: Project) -> None:
+    done = alone.run("index", "--runner", "prefect")
+    assert done.returncode == 0, done.stderr
+    assert "version 1 is live" in done.stdout
+    told, *progress = done.stderr.splitlines()
+    assert "make server" in told
+    assert "PREFECT_API_URL" in told
+    assert progress[0].startswith("reading and cutting")
+    assert not any("warning" in line or "Prefect" in line for line in progress), done.stderr
+    assert left_over(alone) == []
+
+
+def test_the_next_one_starts_from_a_template_and_a_damaged_template_is_made_anew(
+    alone: Project, template_cache: Path
+) -> None:
+    def template() -> Path:
+        (found,) = template_cache.glob("ragline/prefect-*.db")
+        return found
+
+    if not list(template_cache.glob("ragline/*")):
+        assert alone.index("--runner", "prefect")["exit_code"] == 0
+    sound = template().read_bytes()
+    assert alone.index("--runner", "prefect")["exit_code"] == 0
+    assert template().read_bytes() == sound
+    template().write_bytes(sound[:5000] + b"\0" * 4000 + sound[9000:])
+    assert alone.index("--runner", "prefect")["exit_code"] == 0
+    assert template().read_bytes()[:5000] == sound[:5000] or len(template().read_bytes()) > 9000
+    assert template().read_bytes() != sound[:5000] + b"\0" * 4000 + sound[9000:]
+
+
+def test_the_server_is_given_no_key(alone: Project) -> None:
+    process = alone.start("index", "--runner", "prefect", **PAUSED)
+    try:
+        assert eventually(lambda: stopped_itself(process), bool, 120)
+        servers = [
+            entry for entry in Path("/proc").iterdir() if entry.name.isdigit() and _is_server_of(entry, process.pid)
+        ]
+        assert len(servers) == 1
+        assert CANARY.encode() not in (servers[0] / "environ").read_bytes()
+    finally:
+        process.kill()
+        process.communicate()
+    assert eventually(lambda: left_over(alone), lambda left: not left) == []
+
+
+def _is_server_of(entry: Path, parent: int) -> bool:
+    try:
+        return (entry / "stat").read_text().rsplit(")", 1)[1].split()[1] == str(parent)
+    except OSError:
+        return False
+
+
+def test_kill_leaves_no_process_and_no_folder(alone: Project) -> None:
+    process = alone.start("index", "--runner", "prefect", **PAUSED)
+    assert eventually(lambda: stopped_itself(process), bool, 120)
+    assert len(alive(alone.mark)) == 2
+    process.kill()
+    process.communicate()
+    assert eventually(lambda: left_over(alone), lambda left: not left, 10) == []
+    assert alone.index("--runner", "direct")["reason"] == "published"
+
+
+def test_kill_while_the_server_starts_leaves_nothing_either(alone: Project) -> None:
+    process = alone.start("index", "--runner", "prefect")
+    assert eventually(lambda: alive(alone.mark), lambda found: len(found) == 2, 60)
+    process.kill()
+    process.communicate()
+    assert eventually(lambda: left_over(alone), lambda left: not left, 10) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_server_and_run_within_ten_seconds(alone: Project, number: int, code: int) -> None:
+    process = alone.start("index", "--runner", "prefect", **PAUSED)
+    assert eventually(lambda: stopped_itself(process), bool, 120)
+    process.send_signal(number)
+    process.send_signal(signal.SIGCONT)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == code
+    assert "Traceback" not in err
+    assert eventually(lambda: left_over(alone), lambda left: not left, 5) == []
