@@ -25,7 +25,7 @@ $(VENV)/.python:
 	  { echo "ragline needs Python 3.11 to 3.13, and $(PYTHON) is $$($(PYTHON) --version 2>&1): make setup PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv --clear $(VENV) || { echo "making .venv failed; on Debian: apt-get install python3-venv" >&2; exit 1; }
 	@echo "installing into $(VENV) (once; most of it is download)" >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-setup.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-setup.lock
 	@touch $@
 
 $(VENV)/.ready: requirements.lock pyproject.toml $(VENV)/.python

@@ -14,7 +14,6 @@ The invariant: every chunk is embedded, a duplicate, or excluded with a reason, 
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import tempfile
 import uuid
@@ -643,4 +642,4 @@ def _first(prepared: Prepared, limit: int = 10) -> list[Problem]:
 def _libraries() -> dict[str, Json]:
     from importlib.metadata import version
 
-    return {name: version(name) for name in ("faiss-cpu", "numpy", "pyarrow", "bm25s")} | {"pid": os.getpid()}
+    return {name: version(name) for name in ("faiss-cpu", "numpy", "pyarrow", "bm25s")}

@@ -302,7 +302,7 @@ class Desk:
         # a static model ranks less well alone, so its voice is the smaller one (fixed beforehand, see docs/retrieval.md)
         usual = 0.5 if opened.manifest.embedding.name == "local/wordllama" else 1.0
         weights = {"lexical": given.lexical, "dense": given.dense} if given else {"lexical": 1.0, "dense": usual}
-        return retriever(asked.mode, opened, self._embed, index, weights)
+        return retriever(asked.mode, opened, self._embed, index, weights, asked.k)
 
     async def _embed(self, questions: Sequence[str]) -> Floats:
         """Query vectors, float32 [n, d], through the cache when they cost something."""

@@ -74,8 +74,8 @@ def title_of(line: str) -> str:
     if title.endswith("#"):
         title = _CLOSING.sub("", title)
     if title.endswith("}"):
-        name, _, attributes = title.rpartition("{")
-        if attributes.lstrip()[0] in "#.:":
+        name, brace, attributes = title.rpartition("{")
+        if brace and attributes.lstrip()[0] in "#.:":
             title = name
     return title.strip()
 

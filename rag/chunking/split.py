@@ -28,6 +28,7 @@ _SHARE = 4
 _SLACK = 8
 """Tokens by which a window of the document's encoding may differ from the span encoded alone."""
 _NEVER = 1 << 40
+_FAR = 4096
 
 _BEGINNINGS = (
     re.compile(r"\n[ \t\r]*\n\s*|[.!?\u2026][\"'\u201d\u2019)\]*_`]*\s+(?=[^\sa-z])|[\u3002\uff01\uff1f]\s*"),
@@ -96,7 +97,7 @@ class Splitter:
         self._document = document
         self.text = document.text
         self.encoded = encoded
-        self._layout = layout
+        self.layout = layout
         self._limits = limits
         self._prefixes = prefixes
         self._section = Section(0, 0, (), ())
@@ -106,7 +107,7 @@ class Splitter:
     def chunks(self, levels: Sequence[Level]) -> Iterator[Chunk]:
         """All chunks in order."""
         ordinal = 0
-        for section in self._layout.sections:
+        for section in self.layout.sections:
             start, end = self.trimmed(section.start, section.end)
             if start == end:
                 continue
@@ -173,7 +174,7 @@ class Splitter:
         if not levels:
             cuts.extend((place, 0) for place in self._code_points(start, end))
             return
-        found = levels[0](self.text, start, end, self._layout)
+        found = levels[0](self.text, start, end, self.layout)
         if not found[0]:
             self._divide(start, end, levels[1:], cuts)
             return
@@ -248,15 +249,25 @@ class Splitter:
         if reach < 2:
             return start
         place = max(floor, encoded.place(max(0, first - reach)), start - LONGEST * limits.overlap_tokens)
-        fence = self._layout.block_over(place)
+        fence = self.layout.block_over(place)
         if fence is not None and fence[1] <= start:
             place = fence[1]
         # a few words that begin in mid-sentence help nobody: they come only with half the overlap
         for pattern in _BEGINNINGS if 2 * reach >= limits.overlap_tokens else _BEGINNINGS[:2]:
             found = pattern.search(self.text, place - 1, start)
             if found and place <= found.end() < start:
-                return found.end()
+                return self._outside(found.end(), start)
         return start
+
+    def _outside(self, place: int, start: int) -> int:
+        """The place, or the front of the fence it would tear, or no overlap where it would tear a table."""
+        fence = self.layout.block_over(place)
+        if fence is not None and fence[1] <= start:
+            return fence[0]
+        line = self.text.rfind("\n", max(0, place - _FAR), place) + 1
+        row = self.text[line] == "|" and self.text[start] != "|"
+        above = self.text.rfind("\n", max(0, line - _FAR), max(0, line - 1)) + 1
+        return start if row and (line < place or self.text[above] == "|") else place
 
     def _fits(self, start: int, end: int, weight: int | None = None) -> bool:
         """Whether the span with its prefix is within the limit: counted only when it is near."""

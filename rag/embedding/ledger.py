@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from rag import storage
+from rag.errors import FormatTooNew, Problem
 from rag.types import Usage
 
 FORMAT = 1
@@ -47,10 +48,17 @@ def record(
 
 
 def entries(store: Path) -> Iterator[Entry]:
-    """Every readable line, oldest first; a torn last line (power loss) is passed over."""
+    """Every readable line, oldest first; a torn last line (power loss) is passed over.
+
+    Raises FormatTooNew where a newer program has written.
+    """
     for path in sorted((store / "ledger").glob("*.jsonl")):
         for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
-                yield Entry(**json.loads(line))
-            except (ValueError, TypeError):
+                values = json.loads(line)
+                if values["format"] > FORMAT:
+                    what = f"{path} has lines of format {values['format']}; this ragline reads up to {FORMAT}"
+                    raise FormatTooNew(what, [Problem(str(path), what, "upgrade ragline")])
+                yield Entry(**values)
+            except (ValueError, TypeError, KeyError):
                 continue

@@ -44,13 +44,18 @@ def stem(word: str) -> str:
         return stemmer.stemWord(word)  # type: ignore[attr-defined, no-any-return]
 
 
+def content(text: str) -> list[str]:
+    """The words of a text that say something, in lower case and in order."""
+    return [word for word in _WORD.findall(text.lower()) if word not in STOP]
+
+
 def words(text: str) -> list[str]:
     """The stems of a text's content words in order.
 
     >>> words("The trains were stopped at 1,200 m")
     ['train', 'stop', '1,200', 'm']
     """
-    return [stem(word) for word in _WORD.findall(text.lower()) if word not in STOP]
+    return [stem(word) for word in content(text)]
 
 
 def stems(text: str) -> frozenset[str]:

@@ -23,14 +23,14 @@ from rag.storage import create, faultpoint, staging
 
 _REPAIRS = {
     "index.faiss": "`ragline repair` builds it again from the vector cache",
-    "chunks.parquet": "`ragline repair` cuts the texts of documents.parquet again",
+    "chunks.parquet": "`ragline repair` reads and cuts the corpus again, if it has not changed",
     "documents.parquet": "`ragline repair` reads the corpus again, if it has not changed",
     "excluded.parquet": "`ragline repair` reads the corpus again, if it has not changed",
     "lexical": "`ragline repair` builds it again from chunks.parquet",
     "CURRENT": "`ragline repair` puts its copy in place; or `ragline publish V`",
-    "CURRENT.backup": "the next publish or rollback writes it anew",
+    "CURRENT.backup": "`ragline repair` copies it from CURRENT",
     MANIFEST: VERSION_REMEDY,
-    BUILD: "it cannot be made again; answers do not depend on it. `ragline index` builds a new version",
+    BUILD: "`ragline repair` writes it anew, without what only that run knew; answers do not depend on it",
 }
 _SCORE_TOLERANCE = 1e-4
 

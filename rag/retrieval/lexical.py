@@ -80,7 +80,7 @@ class _Numbers(dict[str, int]):
 
 
 def searched_text(chunk: ChunkRow) -> str:
-    """What BM25 reads of a chunk: its headings, then its text, as the embedding model is given."""
+    """What BM25 reads of a chunk: its whole heading path, then its text."""
     return f"{chunk.heading_path}\n{chunk.text}" if chunk.heading_path else chunk.text
 
 

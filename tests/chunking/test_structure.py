@@ -151,6 +151,21 @@ def test_overlap_begins_at_a_sentence_and_stays_within_its_limit(make, write, ch
     assert all(tokenizer.count(text[later.start : earlier.end]) <= 24 for earlier, later in pairs)
 
 
+def test_overlap_tears_no_fence_and_no_table(make, write, checked) -> None:  # type: ignore[no-untyped-def]
+    fence = "```python\nfirst. Second = 1\nthird. Fourth = 2\n```"
+    table = "| a. B | c |\n|---|---|\n| d. E | f |"
+    for block in (fence, table):
+        text = "# A\n\n" + "\n\n".join(f"Words of part {n} stand here. They are few.\n\n{block}" for n in range(20))
+        for chunk in checked(make(size=80, overlap=30), write(text)):
+            assert chunk.text.count("```") % 2 == 0
+            assert not chunk.text.startswith(("|---", "| d", "E", "Second", "third", "Fourth"))
+
+
+def test_braces_that_are_no_attributes_stay_in_a_title(make, write, checked) -> None:  # type: ignore[no-untyped-def]
+    chunks = checked(make(), write("# a }\n\nx\n\n# b {c}\n\nx\n\n# d {}\n\nx\n\n# e #f}\n\nx"))
+    assert [chunk.heading_path for chunk in chunks] == [("a }",), ("b {c}",), ("d {}",), ("e #f}",)]
+
+
 def test_a_path_too_long_loses_its_front(make, write, checked) -> None:  # type: ignore[no-untyped-def]
     text = f"# {'long title ' * 10}\n\n## Short\n\n{'word ' * 100}\n"
     chunks = checked(make(size=48), write(text))
