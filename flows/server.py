@@ -92,16 +92,23 @@ class Recording:
             return json.load(reply)
 
 
+_open: list[Recording] = []
+
+
 @contextlib.contextmanager
 def prefect_ready(*, verbose: bool = False, scheduling: bool = False) -> Iterator[Recording]:
     """Prefect, set up and imported, with a server that answers: the configured one, else a temporary one.
 
-    `scheduling` asks a temporary server for its schedules and automations too. Call it from the main thread, before
-    anything imports Prefect. Raises RaglineError when no server can be started.
+    `scheduling` asks a temporary server for its schedules and automations too. Inside itself it gives what is there, so
+    that several flows pay for one start. Call it from the main thread, before anything imports Prefect.
+    Raises RaglineError when no server can be started.
     """
     from flows.runners import configured
     from flows.show import note
 
+    if _open:
+        yield _open[-1]
+        return
     url = configured()
     with contextlib.ExitStack() as stack:
         quiet = {} if verbose else {name: value for name, value in _QUIET.items() if name not in os.environ}
@@ -122,6 +129,7 @@ def prefect_ready(*, verbose: bool = False, scheduling: bool = False) -> Iterato
         prefect.context.refresh_global_settings_context()
         _await_health(recording)
         seconds = SETTLE_SECONDS
+        _open.append(recording)
         try:
             yield recording
         except Exception:
@@ -130,6 +138,7 @@ def prefect_ready(*, verbose: bool = False, scheduling: bool = False) -> Iterato
             seconds = 0.0 if recording.process else HASTE_SECONDS
             raise
         finally:
+            _open.remove(recording)
             if seconds and not recording.settle(seconds):
                 note("warning: Prefect's record of this run is not complete; the run itself is")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -191,13 +191,16 @@ def versions(settings: Settings, world: World | None = None) -> Versions:
     return Versions(settings.store, settings.corpus.name, (world or World.real()).clock)
 
 
-def generator(settings: Settings, world: World) -> Generator:
-    """Who writes answers. Raises UnknownModel, SettingsError."""
+def generator(settings: Settings, world: World, rarity: Callable[[str], float] | None = None) -> Generator:
+    """Who writes answers; `rarity` of a stem in the index helps the one without a model.
+
+    Raises UnknownModel, SettingsError.
+    """
     asked = settings.generation
     if asked.model == EXTRACTIVE:
         from rag.generation.extractive import ExtractiveGenerator
 
-        return ExtractiveGenerator()
+        return ExtractiveGenerator(rarity, word_vectors(world) if rarity else None)
     from rag.generation.answer import GroundedGenerator
     from rag.generation.prompt import load_prompt
     from rag.providers import registry
@@ -217,6 +220,22 @@ def generator(settings: Settings, world: World) -> Generator:
         Surroundings(world.clock, world.environment),
     )
     return GroundedGenerator(chat, load_prompt(asked.prompt), asked.max_tokens)
+
+
+def word_vectors(world: World) -> Callable[[Sequence[str]], Awaitable[Floats]] | None:
+    """Vectors of single words by `local/wordllama`, whatever embedded the index; None where it is not installed."""
+    from rag.errors import UnknownModel
+    from rag.providers.settings import ModelSettings
+
+    try:
+        model = embedding_model(ModelSettings("local/wordllama"), None, world)
+    except UnknownModel:
+        return None
+
+    async def embed(words: Sequence[str]) -> Floats:
+        return (await model.embed(words, "query")).vectors
+
+    return embed
 
 
 def query_model(identity: EmbeddingIdentity, settings: Settings, world: World) -> EmbeddingModel:
@@ -264,7 +283,7 @@ class Desk:
         try:
             self._model: EmbeddingModel | None = None
             self._retriever = self._make_retriever()
-            self._generator = generator(settings, self._world)
+            self._generator = generator(settings, self._world, self._lexical.rarity)
         except BaseException:
             self._opened.close()
             raise
@@ -293,16 +312,16 @@ class Desk:
         self.close()
 
     def _make_retriever(self) -> BatchRetriever:
-        from rag.retrieval.lexical import LexicalIndex
+        from rag.retrieval.lexical import lexical_index
         from rag.retrieval.retrievers import retriever
 
         opened, asked = self._opened, self.settings.retrieval
-        index = LexicalIndex(lambda name: opened.path(f"lexical/{name}"))
+        self._lexical = lexical_index(opened.path)
         given = asked.weights
         # a static model ranks less well alone, so its voice is the smaller one (fixed beforehand, see docs/retrieval.md)
         usual = 0.5 if opened.manifest.embedding.name == "local/wordllama" else 1.0
         weights = {"lexical": given.lexical, "dense": given.dense} if given else {"lexical": 1.0, "dense": usual}
-        return retriever(asked.mode, opened, self._embed, index, weights, asked.k)
+        return retriever(asked.mode, opened, self._embed, self._lexical, weights, asked.k)
 
     async def _embed(self, questions: Sequence[str]) -> Floats:
         """Query vectors, float32 [n, d], through the cache when they cost something."""

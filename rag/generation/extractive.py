@@ -1,58 +1,54 @@
 """`local/extractive`: the sentence of the passages that best fits the question, quoted. Offline and deterministic.
 
-A sentence scores by how much of the question it covers. Each informative word of the question weighs
-log(1 + (n + 30) / (df + 3)), n sentences in all passages and df that hold it. A word counts whole in the sentence
-itself, half in the sentence before or the nearest heading, and 0.3 elsewhere in the passage, its headings or its
-title. The share that is found is the *coverage*: below `THRESHOLD` it abstains. Among sentences one thing counts
-besides: neighbouring words of the question that are neighbours in the sentence too.
+Two linear scores over the evidence (see evidence.py). `CHOICE` picks the sentence; `TRUST` says whether the passages
+speak of what is asked at all: at or below 0 it abstains. Each has a table of constants with word vectors and one
+without. benchmarks/fit_extractive.py fits them, on public questions only, and tells how well they do on others.
 
-The answer is the sentence, not a span inside it. Tried on SQuAD: a number picked because the question asks "how many"
+The answer is the sentence, or two of them, not a span inside. Tried on SQuAD: a number picked because the question asks "how many"
 was the right one in 33 % of the sentences chosen, while 90 % of them held it; names 31 and 83 %, dates 82 and 92 %.
 
-It finds what is said in the question's words. It does not reason, and it cannot see that a question which uses a
-passage's words has no answer there: coverage tells apart what the passages are about from what they are not.
+It finds what is said in the question's words, or in words near them. It does not reason, and it cannot see that a
+question about what the passages are about has no answer there.
 """
 
 from __future__ import annotations
 
-import functools
-import itertools
-import math
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from rag.generation.citations import span
+from rag.generation.evidence import Array, Evidence, Rarity, evidence
+from rag.generation.nearness import Embed, WordVectors
 from rag.generation.prompt import ABSTENTION
-from rag.generation.sentences import Unit, shown, units
-from rag.generation.words import stems, words
+from rag.generation.sentences import shown
 from rag.types import Answer, Passage, Usage
 
 NAME = "local/extractive"
-THRESHOLD = 0.42
-"""Coverage below which it abstains; tests/generation/test_extractive_squad.py shows how it was chosen, and both errors."""
-BEFORE, AROUND = 0.5, 0.3
-NEIGHBOURS = 0.2
-_PRIOR_SENTENCES, _PRIOR_HOLDING = 30, 3
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """A unit of a passage with its words."""
+class Constants:
+    """What was fitted. `choice` has a weight for each column of the evidence, `trust` for each of `signs`."""
 
-    unit: Unit
-    stems: frozenset[str]
-    pairs: frozenset[tuple[str, str]]
+    choice: tuple[float, ...]
+    trust: tuple[float, ...]
+    offset: float
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The best sentence for a question."""
-
-    passage: Passage
-    unit: Unit
-    coverage: float
-    """Of the question's informative words, weighted: 0 to 1."""
+SECOND = 0.5
+"""Where the second sentence is half as likely as the first, both are given: a second look for a few more words."""
+PLAIN = Constants(
+    choice=(3.07, 1.68, 0.67, 1.75, 0.75, 1.58, 0.04, 1.34, 1.37, 0.77),
+    trust=(1.64, 4.53, 1.5),
+    offset=-4.41,
+)
+WITH_VECTORS = Constants(
+    choice=(2.69, 1.7, 0.8, 0.76, 0.57, 1.06, 0.36, 1.16, 1.28, 1.0, 1.68, 1.37, 1.23, 1.98, 1.61),
+    trust=(1.4, 3.4, 1.17, 4.9),
+    offset=-4.73,
+)
 
 
 class ExtractiveGenerator:
@@ -60,30 +56,31 @@ class ExtractiveGenerator:
 
     name = NAME
 
-    def __init__(self, threshold: float = THRESHOLD) -> None:
-        self._threshold = threshold
+    def __init__(self, rarity: Rarity | None = None, embed: Embed | None = None, *, always: bool = False) -> None:
+        """`rarity` of a stem in the index (without it, among the passages), `embed` of single words (without it, none).
+
+        `always` answers whatever there is, which measures how well it chooses.
+        """
+        self._rarity = rarity
+        self._vectors = WordVectors(embed) if embed else None
+        self._constants = WITH_VECTORS if embed else PLAIN
+        self._always = always
 
     async def answer(self, question: str, passages: Sequence[Passage]) -> AsyncIterator[str | Answer]:
-        """The text in one piece, then the Answer."""
-        answer = self.extract(question, passages)
+        """The text in one piece, then the Answer. Raises what the embedding model raises."""
+        answer = await self.complete(question, passages)
         yield answer.text
         yield answer
 
     async def complete(self, question: str, passages: Sequence[Passage]) -> Answer:
-        """The same answer, whole."""
-        return self.extract(question, passages)
-
-    def extract(self, question: str, passages: Sequence[Passage]) -> Answer:
         """The best sentence as it reads without marks, with its citation; or the abstention."""
-        found = best(question, passages)
-        if found is None or found.coverage < self._threshold:
-            return Answer(question, ABSTENTION, True, (), tuple(passages), NAME, None, Usage())  # noqa: FBT003
-        passage, unit = found.passage, found.unit
+        weighed = await evidence(question, passages, self._rarity, self._vectors)
+        quoted = [weighed.candidates[place] for place in pick(weighed, self._constants, self._always)] if weighed else []
         return Answer(
             question=question,
-            text=f"{shown(passage.text, unit)} [{passage.rank}]",
-            abstained=False,
-            citations=(span(passage, unit.start, unit.end),),
+            text=" ".join(f"{shown(passage.text, unit)} [{passage.rank}]" for passage, unit in quoted) or ABSTENTION,
+            abstained=not quoted,
+            citations=tuple(span(passage, unit.start, unit.end) for passage, unit in quoted),
             passages=tuple(passages),
             model=NAME,
             prompt=None,
@@ -91,50 +88,39 @@ class ExtractiveGenerator:
         )
 
 
-def best(question: str, passages: Sequence[Passage]) -> Found | None:
-    """The sentence that fits best, ties by passage order and place; None where no word is shared."""
-    asked = words(question)
-    wanted = frozenset(asked)
-    pairs = frozenset(itertools.pairwise(asked))
-    parts = [_parts(passage.text) for passage in passages]
-    holding = Counter(stem for of_passage in parts for part in of_passage for stem in part.stems & wanted)
-    many = sum(map(len, parts)) + _PRIOR_SENTENCES
-    weight = {stem: math.log1p(many / (holding[stem] + _PRIOR_HOLDING)) for stem in asked}
-    total = math.fsum(weight.values())
-    winner: Found | None = None
-    highest = 0.0
-    for passage, of_passage in zip(passages, parts, strict=True):
-        above = _above(passage.title, passage.heading_path)
-        around = wanted & above.union(*(part.stems for part in of_passage))
-        before: frozenset[str] = frozenset()
-        heading = _above("", passage.heading_path[-1:])
-        for part in of_passage:
-            own = wanted & part.stems
-            near = (wanted & (before | heading)) - own
-            if part.unit.kind != "heading" and (own or near):
-                far = around - own - near
-                sums = [math.fsum(weight[stem] for stem in group) for group in (own, near, far)]
-                coverage = (sums[0] + BEFORE * sums[1] + AROUND * sums[2]) / total
-                score = coverage + NEIGHBOURS * len(pairs & part.pairs) / max(1, len(pairs))
-                if score > highest + 1e-9:
-                    winner, highest = Found(passage, part.unit, coverage), score
-            if part.unit.kind == "heading":
-                heading, before = part.stems, frozenset()
-            else:
-                before = part.stems
-    return winner
+def pick(weighed: Evidence, constants: Constants, always: bool = False) -> list[int]:  # noqa: FBT001, FBT002
+    """The places of what is quoted: the best, and the second where it is at least `SECOND` times as likely.
+
+    Of one passage in its order. Nothing where the passages are not trusted to answer, unless `always`.
+    """
+    best = choose(weighed, constants.choice)
+    if not always and float(signs(weighed, best) @ constants.trust) + constants.offset <= 0:
+        return []
+    likely = weighed.columns @ np.asarray(constants.choice)
+    likely = np.exp(likely - likely[best])
+    (passage, unit), said = weighed.candidates[best], _words(weighed, best)
+    for place in np.argsort(-likely, kind="stable").tolist():
+        if likely[place] < SECOND:
+            break
+        if place != best and _words(weighed, place) != said:
+            other, behind = weighed.candidates[place]
+            return [place, best] if other is passage and behind.start < unit.start else [best, place]
+    return [best]
 
 
-@functools.lru_cache(maxsize=4096)
-def _parts(text: str) -> tuple[_Part, ...]:
-    parts = []
-    for unit in units(text):
-        found = words(text[unit.start : unit.end])
-        pairs = frozenset(itertools.pairwise(found))
-        parts.append(_Part(unit, frozenset(found) | stems(unit.above), pairs))
-    return tuple(parts)
+def _words(weighed: Evidence, place: int) -> list[str]:
+    passage, unit = weighed.candidates[place]
+    return shown(passage.text, unit).split()
 
 
-@functools.lru_cache(maxsize=4096)
-def _above(title: str, heading_path: tuple[str, ...]) -> frozenset[str]:
-    return stems(" ".join((title, *heading_path)))
+def choose(weighed: Evidence, choice: Sequence[float]) -> int:
+    """The place of the best sentence, ties by passage order and place."""
+    return int(np.argmax(np.round(weighed.columns @ np.asarray(choice), 9)))
+
+
+def signs(weighed: Evidence, best: int) -> Array:
+    """What speaks for an answer at all: rarity found in the chosen sentence's passage, its share of what is asked,
+    neighbouring words; with vectors also the cosine of passage and question."""
+    found = weighed.found[best]
+    row = weighed.columns[best]
+    return np.array([found, found / weighed.asked, row[4], *row[14:15]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -188,6 +189,17 @@ class LexicalIndex:
                 # a row stands once for each stem, so that nothing is added to itself
                 every[self._indices[part]] += self._data[part]
         return every if rows is None else every[rows]
+
+    def rarity(self, stem: str) -> float:
+        """How much a stem tells: log(1 + N / df) / log(1 + N), 1 where one row has it or none.
+
+        0.5 for a single letter or sign: these are not indexed.
+        """
+        if len(stem) < 2:  # noqa: PLR2004
+            return 0.5
+        number = self._vocabulary.get(stem)
+        holding = 1 if number is None else int(self._indptr[number + 1] - self._indptr[number])
+        return math.log1p(self.rows / holding) / math.log1p(max(self.rows, 1))
 
     def search(self, question: str, k: int, rows: NDArray[np.int64] | None = None) -> tuple[Floats, NDArray[np.int64]]:
         """The best k rows that share a word with the question, ties by row: scores [m], rows [m], m <= k."""
