@@ -47,14 +47,13 @@ ask: setup ## Ask: make ask Q="When does the last train leave the Summit?"
 	@$(RAGLINE) ask "$${Q:?write make ask Q=\"your question\"}"
 
 test: $(VENV)/.ready-test ## All tests: fast ones in parallel, then real servers, kills and Prefect
-	@$(BIN)/python -m pytest -q -n 2 -m "not server and not prefect"
-	@$(BIN)/python -m pytest -q -m "server or prefect"
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: $(VENV)/.ready-test ## Format, lint, types, import contracts and the fast tests, in under a minute
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make fix" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/python -m pytest -q -n 2 -m "not slow and not server and not prefect"
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not server and not prefect"
 
 fix: $(VENV)/.ready-test ## Format, and mend what the linter can
 	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --quiet --fix .

@@ -14,19 +14,15 @@ questions. Both by Newton's method with a small ridge. The offset lets `ABSENT` 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import random
-import string
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from extractive_questions import Asked, contains, questions, retrieve, right, right_passage, touches
 from measure import save
 
 from rag import wiring
@@ -34,112 +30,13 @@ from rag.generation import extractive
 from rag.generation.evidence import Evidence, Rarity, evidence, parse
 from rag.generation.extractive import Constants, ExtractiveGenerator, choose, pick, signs
 from rag.generation.nearness import Embed, WordVectors
-from rag.generation.sentences import Unit, shown
+from rag.generation.sentences import shown
 from rag.pipeline import Options, reindex
-from rag.providers.facade import run_sync
 from rag.retrieval.lexical import lexical_index
 from rag.settings import load
-from rag.types import Passage
 
-ROOT = Path(__file__).resolve().parents[1]
-DATASETS = Path(os.environ.get("RAGLINE_DATASETS", ROOT.parent / "shared" / "datasets"))
 RIDGE = 1e-3
 ABSENT = 0.10
-ELSEWHERE = "other articles"
-
-
-@dataclass(slots=True)
-class Asked:
-    """A question, what is right, and what was retrieved where: `arms[name]`, its own set's under its own name."""
-
-    home: str
-    question: str
-    answers: Sequence[str]
-    answerable: bool
-    fitted: bool
-    gold: Sequence[tuple[str, int, int]]
-    """Document and span: any part of it may be cited."""
-    holding: Callable[[str], bool]
-    """Whether a cited text is right, beside touching the gold span."""
-    arms: dict[str, list[Passage]] = field(default_factory=dict)
-
-
-def rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-
-
-def half(ids: set[str]) -> set[str]:
-    """The half that is fitted on."""
-    ordered = sorted(ids)
-    random.Random(0).shuffle(ordered)
-    return set(ordered[: len(ordered) // 2])
-
-
-def tokens(text: str) -> str:
-    bare = "".join(sign for sign in text.lower() if sign not in string.punctuation)
-    return f" {' '.join(word for word in bare.split() if word not in {'a', 'an', 'the'})} "
-
-
-def contains(text: str, expected: Sequence[str]) -> bool:
-    """SQuAD's normalisation; whole words."""
-    return any(tokens(one) in tokens(text) for one in expected)
-
-
-def one_space(text: str) -> str:
-    return " ".join(text.split())
-
-
-def questions(folder: Path) -> tuple[dict[str, Path], list[Asked]]:
-    squad, clapnq = DATASETS / "squad2-dev-slice", rows(DATASETS / "clapnq-dev-a" / "clapnq.jsonl")
-    corpus = folder / "clapnq.jsonl"
-    passages = [{"id": row["id"], **{key: row["passages"][0][key] for key in ("title", "text")}} for row in clapnq]
-    corpus.write_text("\n".join(map(json.dumps, passages)) + "\n", encoding="utf-8")
-    text = {row["id"]: row["text"] for row in [*rows(squad / "passages.jsonl"), *passages]}
-    asked = []
-    fitted = half({row["id"] for row in rows(squad / "passages.jsonl")})
-    for row in rows(squad / "questions.jsonl"):
-        gold, right = row["gold_passage_id"], row["answers"]
-        span = (gold, 0, len(text[gold]))
-        holds = (lambda quote, right=right: contains(quote, right))
-        asked.append(Asked("squad", row["question"], right, row["answerable"], gold in fitted, [span], holds))
-    fitted = half({row["id"] for row in clapnq})
-    for row in clapnq:
-        right = [one_space(one) for output in row["output"] for one in output.get("selected_sentences") or []]
-        holds = (
-            lambda quote, right=right: any(one_space(quote) in one or one in one_space(quote) for one in right)
-        )
-        span = (row["id"], 0, len(text[row["id"]]))
-        asked.append(Asked("clapnq", row["input"], right, row["answerable"], row["id"] in fitted, [span], holds))
-    for row in rows(ROOT / "data" / "questions" / "vallorne.jsonl"):
-        spans = [(gold["doc_id"], gold["start"], gold["end"]) for gold in row["gold"]]
-        asked.append(Asked("shipped", row["question"], row["answers"], row["answerable"], False, spans, lambda _: True))
-    return {"squad": squad / "passages.jsonl", "clapnq": corpus, "shipped": ROOT / "data" / "corpus"}, asked
-
-
-def retrieve(desks: dict[str, wiring.Desk], asked: Sequence[Asked]) -> None:
-    for name, desk in desks.items():
-        found = run_sync(desk.aretrieve_many([one.question for one in asked]))
-        for one, passages in zip(asked, found, strict=True):
-            one.arms[name] = passages
-    mine = [one for one in asked if one.home == "squad"]
-    for one, passages in zip(mine, run_sync(desks["squad"].aretrieve_many([one.question for one in mine], 250)), strict=True):
-        article = one.gold[0][0].partition("#")[0]
-        others = [passage for passage in passages if not passage.doc_id.startswith(f"{article}#")][:5]
-        one.arms[ELSEWHERE] = [replace(passage, rank=rank) for rank, passage in enumerate(others, 1)]
-
-
-def right(one: Asked, passage: Passage, start: int, end: int) -> bool:
-    """Whether a citation of `passage.text[start:end]` touches what is right, in this passage or a copy of it."""
-    places = [(passage.doc_id, passage.start + start, passage.start + end)]
-    for copy in passage.also_in:
-        doc_id, _, where = copy.rpartition("@")
-        begin = int(where.partition("-")[0])
-        places.append((doc_id, begin + start, begin + end))
-    touched = any(
-        doc == gold and begin < high and low < stop for doc, begin, stop in places for gold, low, high in one.gold
-    )
-    return touched and one.holding(passage.text[start:end])
-
 
 Weighed = dict[tuple[int, str], Evidence | None]
 
@@ -241,7 +138,9 @@ def told(asked: Sequence[Asked], weighed: Weighed, constants: Constants) -> dict
                     seen.setdefault("answered, unanswerable", []).append(bool(quoted))
                 else:
                     hit = touches(one, found, quoted)
-                    text = " ".join(shown(*textual(found, place)) for place in quoted) if found else ""
+                    text = " ".join(
+                        shown(found.candidates[place][0].text, found.candidates[place][1]) for place in quoted
+                    )
                     seen.setdefault("contains", []).append(contains(text, one.answers))
                     seen.setdefault("citation touches gold", []).append(hit)
                     seen.setdefault("abstained, answerable", []).append(not quoted)
@@ -256,32 +155,17 @@ def told(asked: Sequence[Asked], weighed: Weighed, constants: Constants) -> dict
     return table
 
 
-def textual(found: Evidence, place: int) -> tuple[str, Unit]:
-    passage, unit = found.candidates[place]
-    return passage.text, unit
-
-
-def touches(one: Asked, found: Evidence | None, places: Sequence[int]) -> bool:
-    if not found:
-        return False
-    quoted = [found.candidates[place] for place in places]
-    return any(right(one, passage, unit.start, unit.end) for passage, unit in quoted)
-
-
-def right_passage(one: Asked, passage: Passage) -> bool:
-    ids = {passage.doc_id, *(copy.rpartition("@")[0] for copy in passage.also_in)}
-    return any(doc in ids and passage.start < high and low < passage.end for doc, low, high in one.gold)
-
-
 def per_second(asked: Sequence[Asked], rarity: dict[str, Rarity], embed: Embed | None) -> int:
     """Questions a CPU-second with five passages, over all held-out questions of all sets, nothing remembered at first."""
     many, seconds = 0, 0.0
-    for home in rarity:
+    for home, rare in rarity.items():
         parse.cache_clear()
         mine = [one for one in asked if one.home == home and not one.fitted]
-        generator = ExtractiveGenerator(rarity[home], embed)
+        generator = ExtractiveGenerator(rare, embed)
 
-        async def run(mine: Sequence[Asked] = mine, home: str = home, generator: ExtractiveGenerator = generator) -> None:
+        async def run(
+            mine: Sequence[Asked] = mine, home: str = home, generator: ExtractiveGenerator = generator
+        ) -> None:
             for one in mine:
                 await generator.complete(one.question, one.arms[home])
 

@@ -74,8 +74,11 @@ def chosen(runner: Runner, reachable: Callable[[str], bool] | None = None) -> Li
     if runner == "direct":
         return "direct"
     url = configured()
+    if not url and runner == "auto":
+        note("no Prefect server is configured: running without one (--runner prefect records the run)")
+        return "direct"
     if not url:
-        return "prefect" if runner == "prefect" else "direct"
+        return "prefect"
     if (reachable or _answers)(url):
         return "prefect"
     what = f"the Prefect server of PREFECT_API_URL ({url}) does not answer"

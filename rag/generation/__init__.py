@@ -1,1 +1,1 @@
-"""A question and passages -> a grounded, cited answer. Read: prompt, answer, citations, sentences, words, extractive."""
+"""A question and passages -> a grounded, cited answer. Read: prompt, answer, citations, sentences, words, asked, nearness, evidence, extractive."""

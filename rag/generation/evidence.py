@@ -34,6 +34,7 @@ logarithm of the passage's rank; logarithm of the words; whether it holds a numb
 MEANT = ("meant", "meant_around", "cosine", "cosine_headed", "cosine_passage")
 """The further columns with vectors: rarity of the words not in the sentence times their nearness to its nearest word;
 the same for the passage; cosine of the question with the sentence, with sentence and headings, with the passage."""
+COLUMNS = (*WORDED, *MEANT)
 _PREFIX = 5
 _LONGEST = 40
 _PRIOR_SENTENCES, _PRIOR_HOLDING = 30, 3
@@ -58,7 +59,7 @@ class Evidence:
 
     candidates: Sequence[tuple[Passage, Unit]]
     columns: Array
-    """[s, 10] as WORDED, or [s, 15] with MEANT behind."""
+    """[s, 10] as WORDED, or with vectors [s, 15] as COLUMNS."""
     found: Array
     """[s]: rarity of the question's words found in the passage with its headings."""
     asked: float

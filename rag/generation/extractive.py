@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rag.generation.citations import span
-from rag.generation.evidence import Array, Evidence, Rarity, evidence
+from rag.generation.evidence import COLUMNS, Array, Evidence, Rarity, evidence
 from rag.generation.nearness import Embed, WordVectors
 from rag.generation.prompt import ABSTENTION
 from rag.generation.sentences import shown
@@ -75,7 +75,9 @@ class ExtractiveGenerator:
     async def complete(self, question: str, passages: Sequence[Passage]) -> Answer:
         """The best sentence as it reads without marks, with its citation; or the abstention."""
         weighed = await evidence(question, passages, self._rarity, self._vectors)
-        quoted = [weighed.candidates[place] for place in pick(weighed, self._constants, self._always)] if weighed else []
+        quoted = (
+            [weighed.candidates[place] for place in pick(weighed, self._constants, self._always)] if weighed else []
+        )
         return Answer(
             question=question,
             text=" ".join(f"{shown(passage.text, unit)} [{passage.rank}]" for passage, unit in quoted) or ABSTENTION,
@@ -119,8 +121,12 @@ def choose(weighed: Evidence, choice: Sequence[float]) -> int:
 
 
 def signs(weighed: Evidence, best: int) -> Array:
-    """What speaks for an answer at all: rarity found in the chosen sentence's passage, its share of what is asked,
-    neighbouring words; with vectors also the cosine of passage and question."""
+    """What speaks for an answer at all, seen from the chosen sentence, in the order of `trust`.
+
+    Rarity found in its passage, the share this is of what is asked, neighbouring words; with vectors also the cosine of
+    passage and question.
+    """
     found = weighed.found[best]
-    row = weighed.columns[best]
-    return np.array([found, found / weighed.asked, row[4], *row[14:15]])
+    row = dict(zip(COLUMNS, weighed.columns[best].tolist(), strict=False))
+    near = [row["cosine_passage"]] if "cosine_passage" in row else []
+    return np.array([found, found / weighed.asked, row["pairs"], *near])

@@ -195,7 +195,7 @@ class LexicalIndex:
 
         0.5 for a single letter or sign: these are not indexed.
         """
-        if len(stem) < 2:  # noqa: PLR2004
+        if len(stem) < 2:
             return 0.5
         number = self._vocabulary.get(stem)
         holding = 1 if number is None else int(self._indptr[number + 1] - self._indptr[number])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,3 +101,29 @@ def test_a_signal_ends_server_and_run_within_ten_seconds(alone: Project, number:
     assert process.returncode == code
     assert "Traceback" not in err
     assert eventually(lambda: left_over(alone), lambda left: not left, 5) == []
+
+
+def test_two_flows_in_one_process_pay_for_one_server(alone: Project) -> None:
+    code = (
+        "import os\nfrom pathlib import Path\n"
+        "from flows.runners import run_index\nfrom flows.server import prefect_ready\n"
+        "from rag.pipeline import Options\nfrom rag.settings import load\n"
+        "settings = load([Path('ragline.toml')], os.environ)\n"
+        "with prefect_ready() as outer:\n"
+        "    reasons = [run_index(settings, Options(), 'prefect', lambda *_: None).reason for _ in range(2)]\n"
+        "    with prefect_ready() as inner:\n"
+        "        assert inner is outer\n"
+        "print(reasons, sorted(outer.expected.values()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=alone.folder,
+        env=dict(alone.environment),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "['published', 'unchanged'] [6, 6]\n", done.stderr
+    assert done.stderr.count("temporary Prefect server") == 1
+    assert "warning" not in done.stderr
+    assert left_over(alone) == []
