@@ -156,7 +156,7 @@ def told(asked: Sequence[Asked], weighed: Weighed, constants: Constants) -> dict
 
 
 def per_second(asked: Sequence[Asked], rarity: dict[str, Rarity], embed: Embed | None) -> int:
-    """Questions a CPU-second with five passages, over all held-out questions of all sets, nothing remembered at first."""
+    """Questions a CPU-second with five passages, over all held-out questions of all sets, beginning with nothing."""
     many, seconds = 0, 0.0
     for home, rare in rarity.items():
         parse.cache_clear()

@@ -342,6 +342,7 @@ class Reindex:
             for start in range(0, prepared.chunks, rows_a_block):
                 self._progress("build", start, prepared.chunks)
                 yield found.gather(np.arange(start, min(start + rows_a_block, prepared.chunks)))
+                found.release()
 
         index = index_build.build(blocks, prepared.chunks, dimensions, parts.index_kind, folder / "index.faiss")
         self._progress("lexical", 0, None)

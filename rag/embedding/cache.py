@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -78,10 +79,16 @@ class Found:
         return out
 
 
+    def release(self) -> None:
+        """Keep no page of any segment in memory: who gathers block by block calls it after each."""
+        for segment in self.segments:
+            segment.release()
+
+
 class Segment:
     """One file of the cache, memory-mapped; nothing is read but what is asked for."""
 
-    __slots__ = ("_source", "checks", "dimensions", "keys", "path", "prefixes", "tokens", "vectors")
+    __slots__ = ("_map", "checks", "dimensions", "keys", "path", "prefixes", "tokens", "vectors")
 
     def __init__(self, path: Path) -> None:
         """Map the file. Raises FileNotFoundError, Damaged."""
@@ -89,8 +96,9 @@ class Segment:
 
         self.path = path
         try:
-            self._source = pa.memory_map(str(path))
-            batch = pa.ipc.open_file(self._source).get_batch(0)
+            with path.open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+            batch = pa.ipc.open_file(pa.py_buffer(self._map)).get_batch(0)
             self.keys, self.vectors, self.tokens, self.checks = _views(batch)
         except FileNotFoundError:
             raise
@@ -101,6 +109,10 @@ class Segment:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def release(self) -> None:
+        """Let the kernel take the pages that were read out of our memory; they are read again when wanted."""
+        self._map.madvise(mmap.MADV_DONTNEED)
 
     def check(self, rows: NDArray[Any], keys: Keys, vectors: Floats) -> None:
         """Hold gathered rows against their checks. Raises Damaged for the first that differs."""

@@ -1,1 +1,5 @@
-"""A question and passages -> a grounded, cited answer. Read: prompt, answer, citations, sentences, words, asked, nearness, evidence, extractive."""
+"""A question and passages -> a grounded, cited answer.
+
+Read: prompt, answer, citations, sentences, words, then for the answers without a model asked, nearness, evidence,
+extractive.
+"""
