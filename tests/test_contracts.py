@@ -57,9 +57,17 @@ def test_no_lock_file_names_a_host() -> None:
         (["indx"], ["numpy", "pydantic", "rich", "pyarrow", "prefect", "openai"]),
         (["settings"], ["prefect", "openai", "faiss", "pandas"]),
         (["versions"], ["prefect", "openai", "faiss", "pandas"]),
+        (["index"], ["prefect", "openai"]),
+        (["ask", "Who closes the pass?"], ["prefect", "openai", "pandas"]),
     ],
 )
 def test_a_command_imports_nothing_it_does_not_need(words: list[str], absent: list[str], tmp_path: Path) -> None:
+    if words[0] in ("index", "ask"):
+        corpus = tmp_path / "corpus"
+        corpus.mkdir()
+        (corpus / "pass.md").write_text("# Pass\n\nLucie Ferrand closes the pass.\n", encoding="utf-8")
+        sets = ["--set", f"corpus.paths=['{corpus}']", "--store", str(tmp_path), "--runner", "direct"]
+        subprocess.run([sys.executable, "-m", "flows.cli", "index", *sets], cwd=ROOT, check=True, capture_output=True)
     script = (
         "import sys\nfrom flows.cli import main\n"
         f"try: main({words!r} + {[] if words[0] in ('--help', 'indx') else ['--store', str(tmp_path)]!r})\n"

@@ -54,7 +54,7 @@ class Layout:
 
 
 _EVENT = re.compile(
-    r"\n(?P<lead>[ \t]*)(?=[#`~=<-])(?:(?P<atx>#{1,6})(?:[ \t]+(?P<title>[^\n]*))?(?=\r?(?:\n|\Z))"
+    r"\n(?P<lead>[ \t]*+)(?=[#`~=<-])(?:(?P<atx>#{1,6})(?:[ \t]+(?P<title>[^\n]*))?(?=\r?(?:\n|\Z))"
     r"|(?P<fence>`{3,}|~{3,})(?P<info>[^\n]*)"
     r"|(?P<under>=+|-+)[ \t]*(?=\r?(?:\n|\Z))"
     r"|<(?:(?P<comment>!--)|(?P<raw>[Pp][Rr][Ee]|[Ss][Cc][Rr][Ii][Pp][Tt]|[Ss][Tt][Yy][Ll][Ee]|[Tt][Ee][Xx][Tt][Aa][Rr][Ee][Aa])\b))"

@@ -47,9 +47,9 @@ def parameters() -> dict[str, Json]:
     }
 
 
-def analyser() -> Callable[[str], list[str]]:
+def analyser(stop_words: Iterable[str]) -> Callable[[str], list[str]]:
     """Text -> stems in order, stop words and single letters left out. Not for two threads at once."""
-    stem = _stemmer()
+    stem = _stemmer(stop_words)
     return lambda text: [found for word in _words(text) if (found := stem(word))]
 
 
@@ -57,21 +57,27 @@ def _words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-def _stemmer() -> Callable[[str], str]:
-    """Word -> its stem, nothing for a stop word."""
-    import Stemmer
+def english_stop_words() -> list[str]:
+    """The list that `parameters` names, in order. An index holds the words it was built with: this import is slow."""
     from bm25s.stopwords import STOPWORDS_EN
 
-    stem, stop = Stemmer.Stemmer("english").stemWord, frozenset(STOPWORDS_EN)
+    return sorted(STOPWORDS_EN)
+
+
+def _stemmer(stop_words: Iterable[str]) -> Callable[[str], str]:
+    """Word -> its stem, nothing for a stop word."""
+    import Stemmer
+
+    stem, stop = Stemmer.Stemmer("english").stemWord, frozenset(stop_words)
     return lambda word: "" if word in stop else str(stem(word))
 
 
 class _Numbers(dict[str, int]):
     """Word -> the number of its stem, -1 for a stop word; a word is stemmed once."""
 
-    def __init__(self) -> None:
+    def __init__(self, stop_words: Iterable[str]) -> None:
         super().__init__()
-        self._stem = _stemmer()
+        self._stem = _stemmer(stop_words)
         self.vocabulary: dict[str, int] = {}
 
     def __missing__(self, word: str) -> int:
@@ -116,7 +122,8 @@ def build(texts: Iterable[str], folder: Path) -> None:
     tf / (tf + k1 (1 - b + b length / mean length)). A word of the texts takes about 30 bytes at the
     peak. Raises StorageFailed.
     """
-    numbers = _Numbers()
+    stop_words = english_stop_words()
+    numbers = _Numbers(stop_words)
     stream, words = array("i"), array("i")
     for text in texts:
         found = _words(text)
@@ -153,7 +160,7 @@ def build(texts: Iterable[str], folder: Path) -> None:
         with create(folder / f"{name}.npy") as file:
             np.lib.format.write_array(file, values, allow_pickle=False)
     write(folder / VOCABULARY, canonical(list(numbers.vocabulary)))
-    write(folder / META, canonical({**parameters(), "rows": rows}))
+    write(folder / META, canonical({**parameters(), "rows": rows, "stop": list(stop_words)}))
 
 
 class LexicalIndex:
@@ -175,7 +182,7 @@ class LexicalIndex:
             raise FormatTooNew(what, [Problem(f"lexical/{META}", what, "upgrade ragline")])
         self.rows = int(self.meta["rows"])
         self._vocabulary = {stem: number for number, stem in enumerate(stems)}
-        self._analyse = analyser()
+        self._analyse = analyser(self.meta["stop"])
         self._lock = threading.Lock()
 
     def scores(self, question: str, rows: NDArray[np.int64] | None = None) -> Floats:

@@ -185,8 +185,8 @@ def test_it_answers_so_many_questions_a_second(
     generator = ExtractiveGenerator(index.rarity, word_vectors(World.real()) if near else None)
     parse.cache_clear()
     started = time.process_time()
-    list(answers(generator, asked[::9]))
-    assert len(asked[::9]) / (time.process_time() - started) > wanted
+    list(answers(generator, asked[::3]))
+    assert len(asked[::3]) / (time.process_time() - started) > wanted
 
 
 def test_the_constants_are_those_that_the_fit_reports() -> None:

@@ -16,7 +16,7 @@ from rag.errors import Damaged, FormatTooNew, RaglineError
 from rag.index import tables
 from rag.index.tables import ChunkRow
 from rag.retrieval import lexical
-from rag.retrieval.lexical import K1, B, LexicalIndex, analyser
+from rag.retrieval.lexical import K1, B, LexicalIndex, analyser, english_stop_words
 
 PASSAGES = [
     "The glacier carries a moraine; moraines mark where glaciers stood.",
@@ -45,7 +45,7 @@ def built(folder: Path, texts: list[str]) -> LexicalIndex:
 
 def bm25(question: str, texts: list[str]) -> list[float]:
     """Lucene's BM25 as Kamphuis and others (ECIR 2020) give it, word by word."""
-    analyse = analyser()
+    analyse = analyser(english_stop_words())
     documents = [analyse(text) for text in texts]
     mean = sum(map(len, documents)) / len(documents)
     scores = []
@@ -81,7 +81,7 @@ def test_the_index_is_the_one_that_bm25s_makes(tmp_path: Path) -> None:
 
     texts = [f"{PASSAGES[n % 5]} word{n % 9}x {'ice ' * (n % 4)}" for n in range(100)]
     index = built(tmp_path, texts)
-    analyse = analyser()
+    analyse = analyser(english_stop_words())
     theirs = bm25s.BM25(k1=K1, b=B, method="lucene")
     theirs.index([analyse(text) for text in texts], show_progress=False)
     for question in ("ice glaciers", "word3x moraine fall fall", "serac"):
