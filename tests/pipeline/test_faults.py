@@ -158,7 +158,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(folder)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", str(folder)], capture_output=True, check=False
     )
     if mounted.returncode:
         pytest.skip("mounting a tmpfs needs root")
@@ -175,7 +175,7 @@ def test_on_a_full_disk_one_clear_error_and_after_space_is_made_the_same_command
     house.store = small_disk / "store"
     log = tmp_path / "log"
     refusals = 0
-    for size in range(40, 2000, 40):
+    for size in range(24, 2000, 12):
         subprocess.run(["mount", "-o", f"remount,size={size}k", str(small_disk)], check=True)
         done = work(house, log)
         if done.returncode == 0:
