@@ -43,7 +43,7 @@ index: setup ## Re-index data/corpus and publish; pays nothing twice
 eval: setup ## Index the shipped corpus, ask the shipped questions, print how well they are found
 	@$(RAGLINE) eval --runner prefect
 
-ask: setup ## Ask: make ask Q="When does the last train leave the Summit?"
+ask: setup ## Ask: make ask Q="Who reopens the line?"
 	@$(RAGLINE) ask "$${Q:?write make ask Q=\"your question\"}"
 
 test: $(VENV)/.ready-test ## All tests: fast ones in parallel, then real servers, kills and Prefect
