@@ -156,7 +156,14 @@ def peak(count: int) -> dict:
             reason, seconds = run(folder, corpus)
         assert reason == "published"
         build = read_sealed(folder / "store/indexes/main/v000001/build.json")
-        return {"peak_anonymous_mb": most[0], "at_stage": most[1], "peak_mb": peak_mb(), "cpu_s": seconds, "chunks": count, "lexical": build["lexical_build"]}
+        return {
+            "peak_anonymous_mb": most[0],
+            "at_stage": most[1],
+            "peak_mb": peak_mb(),
+            "cpu_s": seconds,
+            "chunks": count,
+            "lexical": build["lexical_build"],
+        }
 
 
 if __name__ == "__main__":

@@ -78,7 +78,6 @@ class Found:
                 out[mine] = part
         return out
 
-
     def release(self) -> None:
         """Keep no page of any segment in memory: who gathers block by block calls it after each."""
         for segment in self.segments:
