@@ -101,7 +101,9 @@ def parser() -> Parser:
         made.add_argument("--rehash", action="store_true", help="read every file, whatever its stat says")
 
     def waiting(made: Parser) -> None:
-        made.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait for another run to end")
+        made.add_argument(
+            "--wait", type=_not_negative, default=0.0, metavar="SECONDS", help="wait for another run to end"
+        )
 
     plan = add(
         "plan", "what would be embedded, what it costs and why; sends nothing", "ragline plan --detailed-exitcode"
@@ -128,7 +130,7 @@ def parser() -> Parser:
         "--where", action="append", default=[], metavar="key=value", help="only documents with this metadata"
     )
     ask.add_argument("--version", type=_version, dest="number", metavar="V", help="ask this version, not the live one")
-    ask.add_argument("-k", type=int, metavar="K", help="how many passages (default: retrieval.k)")
+    ask.add_argument("-k", type=_positive, metavar="K", help="how many passages (default: retrieval.k)")
 
     evaluate = add("eval", "ask a question set and print how well its passages are found", "ragline eval")
     evaluate.add_argument("dataset", nargs="?", metavar="DATASET", help="default: evaluation.dataset")
@@ -154,7 +156,9 @@ def parser() -> Parser:
     )
     repair = add("repair", "make anew what is broken, and only that", "ragline repair")
     gc = add("gc", "remove versions that nobody needs", "ragline gc --dry-run")
-    gc.add_argument("--keep", type=int, metavar="N", help="how many of the newest stay (default: index.keep_versions)")
+    gc.add_argument(
+        "--keep", type=_positive, metavar="N", help="how many of the newest stay (default: index.keep_versions)"
+    )
     gc.add_argument("--dry-run", action="store_true", help="say what would go")
     cache = add("cache", "the vector cache: stats, compact, prune", "ragline cache prune --dry-run")
     cache.add_argument("action", choices=["stats", "compact", "prune"])
@@ -167,6 +171,22 @@ def parser() -> Parser:
     serve.add_argument("--cron", metavar="CRON", help="default: schedule.cron")
     serve.add_argument("--create-store", action="store_true", help="the first run may begin a new, empty store")
     return top
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 up")
+    return int(text)
+
+
+def _not_negative(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return value
 
 
 def _version(text: str) -> int:

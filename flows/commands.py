@@ -38,10 +38,13 @@ class Result:
 def sets_of(arguments: Namespace) -> list[str]:
     """Every `section.key=value` of a command line, the flags that stand for a setting included."""
     sets = list(arguments.sets)
-    if arguments.store:
-        sets.append(f"store={json.dumps(arguments.store)}")
-    if arguments.index:
-        sets.append(f"corpus.name={json.dumps(arguments.index)}")
+    for flag, key in (("store", "store"), ("index", "corpus.name")):
+        text = getattr(arguments, flag)
+        if text is not None:
+            if not text:
+                raise UsageError.at(f"--{flag}", f"--{flag} is empty", "give a value, or leave the flag out")
+            # TOML knows no surrogates, so what is not ASCII stays as it is
+            sets.append(f"{key}={json.dumps(text, ensure_ascii=False)}")
     for flag, key in (("max_usd", "embedding.max_usd"), ("max_tokens", "embedding.max_tokens")):
         value = getattr(arguments, flag, None)
         if value is not None:
@@ -172,7 +175,7 @@ def status(arguments: Namespace) -> Result:
     from rag.index.manifest import read_sealed
     from rag.pipeline import LAST
 
-    limit = _seconds(arguments.max_age) if arguments.max_age else None
+    limit = _seconds(arguments.max_age) if arguments.max_age is not None else None
     settings = settings_of(arguments)
     versions = wiring.versions(settings)
     state = versions.state()
@@ -207,7 +210,9 @@ def status(arguments: Namespace) -> Result:
     }
     if not arguments.json:
         say(f"index {versions.name} in {settings.store}")
-        if live:
+        if state.version is not None and (live is None or live.documents is None):
+            say(f"  live       version {state.version}, which is damaged: run `ragline verify`")
+        elif live:
             say(f"  live       version {live.version}, published {published} ({_age(age)} ago)")
             say(f"  holds      {live.documents:,} documents, {live.chunks:,} chunks")
         else:
@@ -221,7 +226,8 @@ def status(arguments: Namespace) -> Result:
         say(f"  spent      {show.usd(usd)} in {len(entries)} runs, {tokens:,} tokens")
     if too_old and not arguments.json:
         note(f"the live version is older than {arguments.max_age}")
-    return Result(content, 10 if too_old else 0)
+    broken = state.version is not None and (live is None or live.documents is None)
+    return Result(content, 5 if broken else 10 if too_old else 0)
 
 
 def versions(arguments: Namespace) -> Result:
@@ -285,11 +291,18 @@ def rollback(arguments: Namespace) -> Result:
         found = wiring.versions(settings)
         if not found.numbers():
             raise _no_versions(found.name)
-        number = found.rollback(arguments.number, arguments.reason, getpass.getuser())
+        number = found.rollback(arguments.number, arguments.reason, _user())
         hold = found.state().hold
     if not arguments.json:
         say(f"version {number} is live and held: `ragline index` stages and does not publish until `ragline publish`")
     return Result({"index": found.name, "version": number, "hold": asdict(hold) if hold else None})
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return f"uid {os.getuid()}"
 
 
 def _no_versions(name: str) -> RaglineError:

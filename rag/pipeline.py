@@ -36,7 +36,7 @@ from rag.embedding import ledger
 from rag.embedding.cache import Found, VectorCache
 from rag.embedding.plan import DocumentChanges, Plan, Terms, minutes, requests_for, summed
 from rag.embedding.run import Request, Sender, Spent
-from rag.errors import CorpusFailed, CorpusMissing, Problem, RaglineError
+from rag.errors import CorpusFailed, CorpusMissing, Damaged, Problem, RaglineError
 from rag.index import build as index_build
 from rag.index.differences import causes, document_changes
 from rag.index.kinds import parameters
@@ -160,6 +160,7 @@ class Reindex:
         self.staged: Path | None = None
         self._digest: str | None = None
         self._dry = True
+        self._damage = ""
         self._ended: Outcome | None = None
 
     # -- the frame
@@ -205,7 +206,11 @@ class Reindex:
         """
         parts = self._parts
         if not self._options.remake and self._versions.current():
-            self._live = self._held.enter_context(self._versions.open())
+            try:
+                self._live = self._held.enter_context(self._versions.open())
+            except Damaged as error:
+                # the corpus and the cache are all that a new version needs
+                self._damage = f"; the live version was no help: {error.message}"
         remembered = self._memory.load()
         known = remembered.snapshot if remembered else None
         now_ns = int(parts.clock.utc().timestamp() * 1e9)
@@ -581,7 +586,7 @@ class Reindex:
             previous_version=self._live.number if self._live else None,
             published=reason == "published",
             reason=reason,
-            message=message,
+            message=message + self._damage,
             embedded=self.spent.texts,
             saved_usd=parts.terms.usd(plan.cached_tokens),
             excluded_documents=counts["excluded"],

@@ -15,7 +15,7 @@ from rag.clock import Clock
 from rag.digest import file_sha256
 from rag.embedding import upkeep as cache_upkeep
 from rag.embedding.cache import REPAIR, VectorCache, broken_segments
-from rag.errors import Damaged, RaglineError
+from rag.errors import Damaged, Problem, RaglineError
 from rag.index.manifest import BUILD, MANIFEST, Manifest, write_sealed
 from rag.index.tables import ChunkTable
 from rag.index.verify import Finding, put_back, remake_index, verify
@@ -202,6 +202,12 @@ def needed_keys(store: Path) -> set[bytes]:
     indexes = store / "indexes"
     for root in sorted(indexes.iterdir()) if indexes.is_dir() else []:
         versions = Versions(store, root.name)
+        live = versions.state().version
+        if live is not None and live not in versions.numbers():
+            what = f"{versions.folder(live)} is gone, so nobody can say which vectors it needs"
+            raise Damaged(
+                what, [Problem(str(versions.folder(live)), what, "run `ragline index` first, which builds it anew")]
+            )
         for number in versions.numbers():
             for part in ChunkTable(versions.folder(number) / "chunks.parquet").stream(("key",)):
                 keys.update(map(bytes.fromhex, part["key"]))

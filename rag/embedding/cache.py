@@ -386,14 +386,24 @@ def broken_segments(store: Path) -> Iterator[tuple[Path, str, str]]:
             if actual != name[14:30]:
                 yield path, name[14:30], actual
         description = folder / "namespace.json"
-        if segment_names(folder) and _namespace_of(description) != folder.name:
-            yield description, folder.name, str(_namespace_of(description))
+        identity = read_namespace(folder)
+        if segment_names(folder) and (
+            identity is None or namespace_name(identity) != folder.name or _restated(description)
+        ):
+            yield description, f"what {folder.name} stands for", "something else"
 
 
-def _namespace_of(path: Path) -> str | None:
-    """The folder name that a namespace.json stands for; None when it cannot be read."""
-    identity = read_namespace(path.parent)
-    return namespace_name(identity) if identity else None
+def _restated(path: Path) -> bool:
+    """Whether a namespace.json says anything but what `add` has written."""
+    try:
+        data = path.read_bytes()
+        content = json.loads(data)
+        if content["format"] > CACHE_FORMAT:
+            return False  # a newer program's: opening it says so
+        sound = isinstance(content["vector_dimensions"], int)
+        return not sound or data != canonical(content) + b"\n"
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
 
 
 def read_namespace(folder: Path) -> EmbeddingIdentity | None:

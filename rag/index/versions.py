@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rag.clock import Clock, SystemClock
+from rag.digest import file_sha256
 from rag.errors import Damaged, NotFound, Problem, RaglineError, UsageError
 from rag.index.current import CURRENT_REMEDY, Current, Hold, Published, damaged
 from rag.index.manifest import BUILD, MANIFEST, Manifest, read_sealed
@@ -111,11 +112,11 @@ class Versions:
         return found
 
     def find(self, content_digest: str) -> int | None:
-        """The newest version with this content, published or not."""
+        """The newest sound version with this content, published or not."""
         for number in reversed(self.numbers()):
             with contextlib.suppress(RaglineError, OSError):
                 if Manifest.load(self.folder(number) / MANIFEST).content_digest == content_digest:
-                    return number
+                    return self._existing(number)
         return None
 
     # -- writing
@@ -245,15 +246,16 @@ class Versions:
         faultpoint("versions.backed_up")
 
     def _existing(self, number: int) -> int:
-        """The number, if its manifest can be read and every file has its size. Raises NotFound, Damaged."""
+        """The number, if every file of the version is what its manifest promises. Raises NotFound, Damaged."""
         folder = self.folder(number)
         if not folder.is_dir():
             raise self._missing(number)
         manifest = load_manifest(folder)
         for name, wanted in manifest.files.items():
-            size = (folder / name).stat().st_size if (folder / name).is_file() else None
-            if size != wanted.bytes:
-                raise damaged(folder / name, f"{wanted.bytes} bytes expected, {size} found", "run `ragline repair`")
+            path = folder / name
+            actual = file_sha256(path) if path.is_file() else "no file"
+            if actual != wanted.sha256:
+                raise damaged(path, f"sha256 {wanted.sha256} expected, {actual} found", "run `ragline repair`")
         return number
 
     def _manifest_sha256(self, number: int) -> str:

@@ -195,7 +195,7 @@ def test_a_version_with_a_missing_or_cut_file_is_not_published(versions: Version
     with pytest.raises(Damaged, match=r"index\.faiss"):
         versions.rollback(None, "worse", "ann")
     (versions.folder(1) / "index.faiss").unlink()
-    with pytest.raises(Damaged, match="None found"):
+    with pytest.raises(Damaged, match="no file found"):
         versions.publish(1)
     assert versions.state().version == 2
 
