@@ -630,6 +630,13 @@ def _enough_read(prepared: Prepared, parts: Parts) -> None:
             what, [Problem(where, what, "check [corpus] paths, include and exclude"), *_first(prepared)]
         )
     failed = [row for row in rows if row.reason not in HARMLESS]
+    if closed := [row for row in rows if row.reason == "unreadable folder"]:
+        # what lies in it is unknown, not gone: to publish without it would drop its documents unseen
+        what = f"{len(closed):,} folders of the corpus cannot be entered; nobody knows how many documents they hold"
+        problems = [
+            Problem(row.source, row.detail, "give this user the right, or name it in corpus.exclude") for row in closed
+        ]
+        raise CorpusFailed(what, problems[:20])
     share = len(failed) / (prepared.documents + len(failed))
     if share > parts.max_failed_share:
         what = (

@@ -155,7 +155,7 @@ class _Walk:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                self._out(prefix.rstrip("/") or ".", "unreadable", error.strerror or str(error))
+                self._out(prefix.rstrip("/") or ".", "unreadable folder", error.strerror or str(error))
                 continue
             with entries:
                 self._folder(entries, folder, prefix)

@@ -191,13 +191,17 @@ class VectorCache:
 
     def segments(self) -> list[Segment]:
         """Every segment, oldest first; lists again when one vanished in between (a merge by another process)."""
+        lost = ""
         while True:
             try:
                 names = segment_names(self.folder)
                 self._open = {name: self._open.get(name) or Segment(self.folder / name) for name in names}
                 return list(self._open.values())
-            except FileNotFoundError:
-                continue
+            except FileNotFoundError as error:
+                # a merged file is not listed again; one that is has no file behind its name
+                if str(error.filename) == lost:
+                    raise damaged(Path(lost), "a file", "a link that leads nowhere") from error
+                lost = str(error.filename)
 
     def lookup(self, keys: Keys) -> Found:
         """Look up uint8 [n, 32] keys in all segments at once."""

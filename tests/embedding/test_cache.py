@@ -138,6 +138,13 @@ def test_a_reader_that_meets_a_vanished_file_lists_again(cache: VectorCache, mon
     assert reader.lookup(keys_of("3")).hit.all()
 
 
+def test_a_name_without_a_file_behind_it_is_damage_not_a_wait_without_end(cache: VectorCache) -> None:
+    cache.add(keys_of("a"), vectors_of(1), tokens_of(1))
+    (cache.folder / f"{1:013d}-{'a' * 16}.arrow").symlink_to("nowhere")
+    with pytest.raises(Damaged, match="leads nowhere"):
+        VectorCache(cache.folder.parent.parent, IDENTITY, SystemClock()).lookup(keys_of("a"))
+
+
 def test_a_newer_format_is_refused(cache: VectorCache) -> None:
     cache.add(keys_of("a"), vectors_of(1), tokens_of(1))
     path = cache.folder / "namespace.json"

@@ -268,6 +268,25 @@ def test_too_many_unreadable_documents_fail_the_run_and_name_the_first(house: Ho
     assert (outcome.reason, outcome.excluded_documents) == ("published", 1)
 
 
+def test_a_folder_that_cannot_be_entered_stops_the_run_before_its_documents_are_dropped(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.index()
+    real = os.scandir
+
+    def refuse(path: str) -> object:
+        # root enters every folder, so the refusal comes from here
+        if str(path).endswith("/c/"):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(CorpusFailed, match="cannot be entered") as caught:
+        house.index()
+    assert "c" in caught.value.problems[0].where
+    assert Versions(house.store, "main").numbers() == [1]
+
+
 def test_two_stores_get_the_same_bytes_whatever_the_order_of_work(house: House, tmp_path: Path) -> None:
     house.index()
     (tmp_path / "other").mkdir()
