@@ -6,6 +6,7 @@ Nothing heavy is imported before the arguments are known to be right: `--help` a
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import json
 import os
@@ -13,7 +14,10 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
+
+from flows.show import OutputFailed, drop_output, note, put
 
 SCHEMA_VERSION = 1
 EXIT_CODES = """exit codes:
@@ -39,7 +43,8 @@ class Parser(argparse.ArgumentParser):
         if "--json" in sys.argv:
             _print_json(_envelope("ragline", 2, {"error": _error_json("UsageError", message, [])}))
         else:
-            sys.stderr.write(f"ragline: {message}\nsee `{self.prog} --help`\n")
+            note(f"ragline: {message}")
+            note(f"see `{self.prog} --help`")
         raise SystemExit(2)
 
     def _words(self) -> list[str]:
@@ -155,6 +160,9 @@ def parser() -> Parser:
         "number", nargs="?", type=_version, metavar="V", help="default: all versions, CURRENT and the cache"
     )
     repair = add("repair", "make anew what is broken, and only that", "ragline repair")
+    repair.add_argument(
+        "--drop", action="store_true", help="remove versions that cannot be mended and are neither live nor being read"
+    )
     gc = add("gc", "remove versions that nobody needs", "ragline gc --dry-run")
     gc.add_argument(
         "--keep", type=_positive, metavar="N", help="how many of the newest stay (default: index.keep_versions)"
@@ -173,8 +181,13 @@ def parser() -> Parser:
     return top
 
 
+def _whole(text: str) -> int:
+    """A whole number of at most 18 digits, or -1."""
+    return int(text) if text.isdecimal() and len(text) <= 18 else -1
+
+
 def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
+    if _whole(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 up")
     return int(text)
 
@@ -190,48 +203,67 @@ def _not_negative(text: str) -> float:
 
 
 def _version(text: str) -> int:
-    digits = text.removeprefix("v")
-    if not digits.isdecimal():
+    number = _whole(text.removeprefix("v"))
+    if number < 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no version; write 7 or v000007")
-    return int(digits)
+    return number
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
+    if _whole(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of questions")
     return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
-    arguments = _parsed(sys.argv[1:] if argv is None else list(argv))
-    if isinstance(arguments, int):
-        return arguments
-    signal.signal(signal.SIGTERM, _stop)
+    _open_streams()
+    arguments = argparse.Namespace(json="--json" in sys.argv, command="ragline")
     try:
-        return _run(arguments)
+        try:
+            arguments = parser().parse_args(sys.argv[1:] if argv is None else list(argv))
+        except SystemExit as stop:  # help, or a mistake that has been told
+            put("", flush=True)
+            return int(stop.code or 0)
+        signal.signal(signal.SIGTERM, _stop)
+        code = _run(arguments)
+        put("", flush=True)
     except KeyboardInterrupt:
         return _stopped(arguments, 130, "interrupted")
     except Stopped:
         return _stopped(arguments, 143, "terminated")
-    except BrokenPipeError:
-        # the reader of our output has gone; what else we would print is of no use
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    except OutputFailed as failed:
+        drop_output()
+        if isinstance(failed.__cause__, BrokenPipeError):
+            return 141  # the reader has gone, and wants no word of it
+        note(f"ragline: the output cannot be written: {failed.__cause__}; what the command did stands")
+        return 1
+    return code
 
 
-def _parsed(argv: list[str]) -> argparse.Namespace | int:
-    made = parser()
-    arguments = made.parse_args(argv)
-    if arguments.version is True:
-        from importlib.metadata import version
+def _open_streams() -> None:
+    """Streams that can be written: a closed one leads nowhere, and what an encoding lacks is escaped."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            # the lowest free descriptor is the closed one, which else would become a file of the store
+            nowhere = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - open to the end
+            os.set_inheritable(nowhere.fileno(), True)  # noqa: FBT003 - takes no keyword
+            setattr(sys, name, nowhere)
+        elif mode == "w" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
-        print(f"ragline {version('ragline')}")
-        return 0
-    if not arguments.command:
-        made.print_help()
-        return 2
-    return arguments
+
+def _version_of_ragline() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("ragline")
+    except PackageNotFoundError:  # a checkout that nobody installed
+        import tomllib
+
+        content = (Path(__file__).resolve().parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+        return str(tomllib.loads(content)["project"]["version"])
 
 
 def _stop(*_: object) -> None:
@@ -241,21 +273,34 @@ def _stop(*_: object) -> None:
 def _stopped(arguments: argparse.Namespace, code: int, word: str) -> int:
     what = f"{word}; what was answered and paid for is kept, and the same command continues"
     if arguments.json:
-        _print_json(_envelope(arguments.command, code, {"error": _error_json("Stopped", what, [])}))
+        with contextlib.suppress(OutputFailed):
+            _print_json(_envelope(arguments.command, code, {"error": _error_json("Stopped", what, [])}))
     else:
-        sys.stderr.write(f"\nragline: {what}\n")
+        with contextlib.suppress(OutputFailed):
+            put("", flush=True)
+        note("")
+        note(f"ragline: {what}")
     # threads of a request under way must not hold up the end
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
     os._exit(code)
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.version is True:
+        put(f"ragline {_version_of_ragline()}\n")
+        return 0
+    if not arguments.command:
+        put(parser().format_help())
+        return 2
     from flows import commands
     from rag.errors import RaglineError
+    from rag.storage import unreadable
 
     try:
         result = commands.COMMANDS[arguments.command](arguments)
+    except OutputFailed:
+        raise
     except RaglineError as error:
         _report(arguments, error)
         return error.exit_code
@@ -263,6 +308,11 @@ def _run(arguments: argparse.Namespace) -> int:
         _report(arguments, RaglineError.at("memory", "the machine has no memory left", "free some, then run it again"))
         return 1
     except Exception as error:
+        if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
+            failed = unreadable(os.fsdecode(error.filename), error)
+            failed.__cause__ = error
+            _report(arguments, failed)
+            return failed.exit_code
         if arguments.verbose:
             raise
         what = f"{type(error).__name__}: {error}"
@@ -276,17 +326,19 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _report(arguments: argparse.Namespace, error: Any) -> None:
     if arguments.verbose:
-        traceback.print_exception(error)
+        with contextlib.suppress(OSError):
+            traceback.print_exception(error)
     if arguments.json:
         content = {"error": _error_json(type(error).__name__, error.message, error.problems)}
         _print_json(_envelope(arguments.command, error.exit_code, content))
         return
-    from flows.show import plain
-
-    sys.stderr.write(f"ragline: {plain(error.message)}\n")
+    note(f"ragline: {error.message}")
     for problem in error.problems:
-        what = "" if problem.what == error.message else f"{plain(problem.what)}\n    "
-        sys.stderr.write(f"  {plain(problem.where)}: {what}-> {plain(problem.remedy)}\n")
+        if problem.what == error.message:
+            note(f"  {problem.where}: -> {problem.remedy}")
+        else:
+            note(f"  {problem.where}: {problem.what}")
+            note(f"    -> {problem.remedy}")
 
 
 def _error_json(kind: str, message: str, problems: Sequence[Any]) -> dict[str, Any]:
@@ -305,8 +357,9 @@ def _envelope(command: str, exit_code: int, content: dict[str, Any]) -> dict[str
 
 
 def _print_json(content: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(content, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
-    sys.stdout.flush()
+    # elsewhere the stream's own escapes would not be those of JSON
+    ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    put(json.dumps(content, ensure_ascii=ascii_only, allow_nan=False, indent=2) + "\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import getpass
 import json
 import os
 import re
-import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from rag.embedding.plan import Plan
     from rag.pipeline import Outcome
     from rag.types import Answer
+
+
+VALUES_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +59,23 @@ def sets_of(arguments: Namespace) -> list[str]:
 def settings_of(arguments: Namespace) -> Settings:
     """Settings with the flags of this command on top. Raises SettingsError."""
     settings = load([Path(path) for path in arguments.config], os.environ, sets_of(arguments))
+    storage.check_place(settings.store)
     network = storage.is_network(settings.store)
     if network:
         note(f"warning: {settings.store} lies on {network}; locks and renames promise less on a network file system")
     return settings
+
+
+@contextlib.contextmanager
+def writing(arguments: Namespace, store: Path) -> Iterator[None]:
+    """Be the one writer of a store that exists; a dry run only looks, and needs no lock. Raises NotFound, Busy."""
+    storage.existing(store)
+    if getattr(arguments, "dry_run", False):
+        yield
+        return
+    words = " ".join(filter(None, ("ragline", arguments.command, getattr(arguments, "action", None))))
+    with storage.lock(store, words, SystemClock(), arguments.wait):
+        yield
 
 
 def plan(arguments: Namespace) -> Result:
@@ -102,20 +119,32 @@ def recorded_as(arguments: Namespace) -> dict[str, Any]:
 def ask(arguments: Namespace) -> Result:
     settings = settings_of(arguments)
     where = filters(arguments.where)
+    if any("\ud800" <= letter <= "\udfff" for letter in arguments.question):
+        raise UsageError.at("QUESTION", "the question is not UTF-8", "type it where the terminal speaks UTF-8")
     with wiring.Desk(settings, arguments.number) as desk:
         if not arguments.stream:
             answer = desk.ask(arguments.question, arguments.k, where)
         else:
             answer = _streamed(desk, arguments, where)
+        if where and not answer.passages:
+            _tell_values(desk, where)
     content = answer_json(answer)
     if arguments.json and arguments.stream:
-        sys.stdout.write(
-            json.dumps({"schema_version": 1, "command": "ask", "ok": True, "exit_code": 0, **content}) + "\n"
-        )
+        show.put(json.dumps({"schema_version": 1, "command": "ask", "ok": True, "exit_code": 0, **content}) + "\n")
         return Result(None)
     if not arguments.json:
         show_answer(answer, with_text=not arguments.stream)
     return Result(content)
+
+
+def _tell_values(desk: wiring.Desk, where: Mapping[str, Sequence[str]]) -> None:
+    """What a filter that left nothing could have asked for."""
+    note("no document matches " + " ".join(f"--where {key}={value}" for key in where for value in where[key]))
+    for key in where:
+        values = desk.opened.documents.values(key)
+        shown = ", ".join(f"{value} ({count:,})" for value, count in values.most_common(VALUES_SHOWN))
+        more = f" and {len(values) - VALUES_SHOWN:,} more" if len(values) > VALUES_SHOWN else ""
+        note(f"  {key} can be {shown}{more}")
 
 
 def _streamed(desk: wiring.Desk, arguments: Namespace, where: Mapping[str, Sequence[str]] | None) -> Answer:
@@ -127,10 +156,9 @@ def _streamed(desk: wiring.Desk, arguments: Namespace, where: Mapping[str, Seque
             if not isinstance(piece, str):
                 last = piece
             elif arguments.json:
-                sys.stdout.write(json.dumps({"delta": piece}) + "\n")
+                show.put(json.dumps({"delta": piece}) + "\n", flush=True)
             else:
-                sys.stdout.write(show.plain(piece))
-            sys.stdout.flush()
+                show.put(show.plain(piece), flush=True)
         assert last is not None
         return last
 
@@ -166,7 +194,8 @@ def evaluate(arguments: Namespace) -> Result:
         rows = [[row.mode, *(f"{value:.3f}" for value in row.values)] for row in result.rows]
         say()
         show.table(rows, ["retrieval", *result.measures])
-        say(f"\n{result.questions:,} answerable questions of {dataset.name}, version {result.version}")
+        say()
+        say(f"{result.questions:,} answerable questions of {dataset.name}, version {result.version}")
     return Result(result.as_json())
 
 
@@ -189,10 +218,12 @@ def status(arguments: Namespace) -> Result:
     except (RaglineError, OSError):
         last = None
     holder = storage.lock_holder(settings.store)
-    entries = list(ledger.entries(settings.store))
+    lines = list(ledger.lines(settings.store))
+    entries = [line for line in lines if isinstance(line, ledger.Entry)]
+    unreadable = [str(line) for line in lines if isinstance(line, ledger.Unreadable)]
     tokens = sum(entry.tokens for entry in entries)
     known = [entry.usd for entry in entries if entry.usd is not None]
-    usd = sum(known) if len(known) == len(entries) else None
+    usd = sum(known) if len(known) == len(lines) else None
     too_old = limit is not None and (age is None or age > limit)
     content: dict[str, Any] = {
         "index": versions.name,
@@ -206,7 +237,7 @@ def status(arguments: Namespace) -> Result:
         "hold": asdict(state.hold) if state.hold else None,
         "last_try": last and {key: last[key] for key in ("run_id", "at", "reason", "message", "version")},
         "lock": asdict(holder) if holder else None,
-        "spent": {"runs": len(entries), "tokens": tokens, "usd": usd},
+        "spent": {"runs": len(entries), "tokens": tokens, "usd": usd, "unreadable": unreadable},
     }
     if not arguments.json:
         say(f"index {versions.name} in {settings.store}")
@@ -224,6 +255,8 @@ def status(arguments: Namespace) -> Result:
             say(f"  last try   {last['at']} {last['reason']}: {last['message']}")
         say(f"  in use by  {holder or 'nobody'}")
         say(f"  spent      {show.usd(usd)} in {len(entries)} runs, {tokens:,} tokens")
+        for line in unreadable:
+            note(f"{line} is no line of the ledger, and is not counted: mend or remove it")
     if too_old and not arguments.json:
         note(f"the live version is older than {arguments.max_age}")
     broken = state.version is not None and (live is None or live.documents is None)
@@ -269,13 +302,14 @@ def versions(arguments: Namespace) -> Result:
                 ["  version", "built", "documents", "chunks", "published", "content"],
             )
         if state.hold:
-            say(f"\nheld since {state.hold.at} by {state.hold.by}: {state.hold.reason or 'no reason given'}")
+            say()
+            say(f"held since {state.hold.at} by {state.hold.by}: {state.hold.reason or 'no reason given'}")
     return Result({"index": found.name, "current": state.version, "hold": hold, "versions": rows})
 
 
 def publish(arguments: Namespace) -> Result:
     settings = settings_of(arguments)
-    with storage.lock(settings.store, "ragline publish", SystemClock(), arguments.wait):
+    with writing(arguments, settings.store):
         found = wiring.versions(settings)
         if not found.numbers():
             raise _no_versions(found.name)
@@ -287,7 +321,7 @@ def publish(arguments: Namespace) -> Result:
 
 def rollback(arguments: Namespace) -> Result:
     settings = settings_of(arguments)
-    with storage.lock(settings.store, "ragline rollback", SystemClock(), arguments.wait):
+    with writing(arguments, settings.store):
         found = wiring.versions(settings)
         if not found.numbers():
             raise _no_versions(found.name)
@@ -314,13 +348,18 @@ def verify(arguments: Namespace) -> Result:
     from rag.upkeep import verify_store
 
     settings = settings_of(arguments)
-    report = verify_store(wiring.versions(settings), settings.store, arguments.number)
+    versions = wiring.versions(settings)
+    if arguments.number is None and not versions.numbers():
+        storage.existing(settings.store)
+        note(f"index {versions.name!r} has no version; only the cache is verified")
+    report = verify_store(versions, settings.store, arguments.number)
     problems = [asdict(problem) for problem in report.problems]
     if not arguments.json:
         for problem in report.problems:
-            say(
-                f"{problem.file}\n  expected  {problem.expected}\n  actual    {problem.actual}\n  repair    {problem.repair}"
-            )
+            say(problem.file)
+            say(f"  expected  {problem.expected}")
+            say(f"  actual    {problem.actual}")
+            say(f"  repair    {problem.repair}")
         say(f"{report.checked:,} files checked, {len(problems):,} problems")
     return Result({"checked": report.checked, "problems": problems}, 5 if problems else 0)
 
@@ -334,23 +373,31 @@ def repair(arguments: Namespace) -> Result:
     def remake() -> Reindex:
         return wiring.reindex(settings, Options(command="ragline repair", remake=True), lambda *_: None)
 
-    with storage.lock(settings.store, "ragline repair", SystemClock(), arguments.wait):
-        done = mend(wiring.versions(settings), settings.store, SystemClock(), remake)
+    with writing(arguments, settings.store):
+        done = mend(wiring.versions(settings), settings.store, SystemClock(), remake, drop=arguments.drop)
     if not arguments.json:
         for line in done.mended:
             say(line)
+        for number in done.dropped:
+            say(f"v{number:06d}: could not be mended, and is removed")
+        for line in done.failed:
+            note(f"could not be made anew: {line}")
         for finding in done.left:
-            say(
-                f"{finding.file}: still not right (expected {finding.expected}, actual {finding.actual})\n  {finding.repair}"
-            )
-        if not done.mended and not done.left:
+            say(f"{finding.file}: still not right (expected {finding.expected}, actual {finding.actual})")
+            say(f"  {finding.repair}")
+        if not done.mended and not done.dropped and not done.left:
             say("nothing is broken")
+        if done.embedded:
+            say(f"{done.embedded:,} texts embedded again{'' if done.usd == 0 else f' for {show.usd(done.usd)}'}")
         if done.lost_records:
             say(f"{done.lost_records:,} cache records are lost; the next build that needs them embeds them again")
     content = {
         "mended": list(done.mended),
         "lost_records": done.lost_records,
         "embedded": done.embedded,
+        "usd": done.usd,
+        "failed": list(done.failed),
+        "dropped": list(done.dropped),
         "problems": [asdict(finding) for finding in done.left],
     }
     return Result(content, 5 if done.left else 0)
@@ -358,7 +405,7 @@ def repair(arguments: Namespace) -> Result:
 
 def gc(arguments: Namespace) -> Result:
     settings = settings_of(arguments)
-    with storage.lock(settings.store, "ragline gc", SystemClock(), arguments.wait):
+    with writing(arguments, settings.store):
         found = wiring.versions(settings)
         keep = arguments.keep if arguments.keep is not None else settings.index.keep_versions
         removed = found.gc(keep, dry_run=arguments.dry_run)
@@ -388,7 +435,7 @@ def cache(arguments: Namespace) -> Result:
                 ["namespace", "segments", "vectors", "tokens", "size"],
             )
         return Result({"namespaces": [asdict(row) for row in rows]})
-    with storage.lock(settings.store, f"ragline cache {arguments.action}", SystemClock(), arguments.wait):
+    with writing(arguments, settings.store):
         if arguments.action == "compact":
             removed = 0 if arguments.dry_run else upkeep.compact(settings.store, SystemClock())
             if not arguments.json:
@@ -431,8 +478,7 @@ def check_settings(loaded: Settings) -> list[dict[str, Any]]:
     world = wiring.World.real()
 
     def store() -> str:
-        with storage.lock(loaded.store, "ragline settings --check", world.clock):
-            return f"{loaded.store} can be written and is free"
+        return describe_store(loaded.store)
 
     tests: list[tuple[str, Callable[[], str]]] = [
         ("corpus", lambda: wiring.describe_corpus(loaded)),
@@ -448,6 +494,20 @@ def check_settings(loaded: Settings) -> list[dict[str, Any]]:
             remedy = "; ".join(problem.remedy for problem in error.problems)
             checks.append({"check": name, "ok": isinstance(error, Busy), "what": f"{error.message} -> {remedy}"})
     return checks
+
+
+def describe_store(store: Path) -> str:
+    """Whether a run could write the store now, in a sentence; writes nothing itself. Raises Busy, StorageFailed."""
+    there = next(folder for folder in (store, *store.absolute().parents) if folder.is_dir())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise storage.unreadable(there, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    if (store / ".lock").is_dir():
+        raise storage.unreadable(store / ".lock", IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
+    if holder := storage.lock_holder(store):
+        raise storage.busy(store, holder)
+    if not storage.is_store(store):
+        return f"{store} is not there yet; `ragline index` begins it"
+    return f"{store} can be written and is free"
 
 
 def serve(arguments: Namespace) -> Result:
@@ -545,7 +605,7 @@ def show_outcome(outcome: Outcome) -> None:
 
 def show_answer(answer: Answer, *, with_text: bool) -> None:
     if with_text:
-        say(answer.text)
+        show.put(show.plain(answer.text) + "\n")
     if answer.citations:
         say()
     for citation in answer.citations:
@@ -553,13 +613,15 @@ def show_answer(answer: Answer, *, with_text: bool) -> None:
         say(f"[{citation.passage}] {citation.doc_id}@{citation.start}-{citation.end}{path}")
         if citation.quote.strip() != answer.text.strip():
             say(f'    "{" ".join(citation.quote.split())}"')
-    say("\npassages:")
+    say()
+    say("passages:")
     for passage in answer.passages:
         path = f"  {' > '.join(passage.heading_path)}" if passage.heading_path else ""
         also = f"  (also in {len(passage.also_in)} more)" if passage.also_in else ""
         say(f"  {passage.rank:>2}  {passage.score:6.3f}  {passage.doc_id}@{passage.start}-{passage.end}{path}{also}")
+    say()
     say(
-        f"\n{answer.model}, version {answer.version}"
+        f"{answer.model}, version {answer.version}"
         + (f", {show.usd(answer.usage.usd)}" if answer.usage.requests else "")
     )
 

@@ -1,14 +1,19 @@
-"""What people see: tables on stdout, a progress bar on stderr, and no byte of a document that drives the terminal."""
+"""What people see: tables on stdout, a progress bar on stderr, and no byte of a document that drives the terminal.
+
+One line said is one line shown, whatever a document or a server has put into it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
 # C0 and C1 controls but tab and newline, and the characters that reorder or hide text
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u061c]")
+_BREAKS = re.compile("\r?[\n\u2028\u2029]|\t")
 ABSENT = "\u2013"
 STAGES = {
     "read": "reading and cutting",
@@ -19,24 +24,50 @@ STAGES = {
 }
 
 
+class OutputFailed(Exception):
+    """Stdout takes no more. No mistake of the command: what it did stands."""
+
+
 def plain(text: str) -> str:
     """Text as it may be shown: control characters become U+FFFD."""
     return _CONTROLS.sub("\ufffd", text)
 
 
+def line(text: str) -> str:
+    """Text as it may be shown on one line: breaks and tabs become spaces."""
+    return plain(_BREAKS.sub(" ", text))
+
+
+def put(text: str, *, flush: bool = False) -> None:
+    """Text on stdout as it is. Raises OutputFailed."""
+    try:
+        sys.stdout.write(text)
+        if flush:
+            sys.stdout.flush()
+    except OSError as error:
+        raise OutputFailed from error
+
+
+def drop_output() -> None:
+    """Send what stdout still holds, and all that follows, nowhere."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def say(text: str = "") -> None:
-    """A line on stdout."""
-    sys.stdout.write(plain(text) + "\n")
+    """A line on stdout. Raises OutputFailed."""
+    put(line(text) + "\n")
 
 
 def note(text: str) -> None:
-    """A line on stderr: what a person should know and a pipe should not read."""
-    sys.stderr.write(plain(text) + "\n")
+    """A line on stderr: what a person should know and a pipe should not read. Harmless where nobody listens."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(line(text) + "\n")
 
 
 def table(rows: Sequence[Sequence[object]], header: Sequence[str], indent: str = "") -> None:
     """Columns padded to their widest cell; numbers to the right. A missing value is shown as an en dash."""
-    cells = [[ABSENT if cell is None else plain(str(cell)).replace("\n", " ") for cell in row] for row in rows]
+    cells = [[ABSENT if cell is None else line(str(cell)) for cell in row] for row in rows]
     right = [all(_is_number(row[column]) for row in cells) for column in range(len(header))] if cells else []
     widths = [max(len(row[column]) for row in [list(header), *cells]) for column in range(len(header))]
     for row in [list(header), *cells]:
@@ -44,7 +75,7 @@ def table(rows: Sequence[Sequence[object]], header: Sequence[str], indent: str =
             cell.rjust(width) if to_right else cell.ljust(width)
             for cell, width, to_right in zip(row, widths, right or [False] * len(header), strict=True)
         ]
-        sys.stdout.write(indent + "  ".join(padded).rstrip() + "\n")
+        put(indent + "  ".join(padded).rstrip() + "\n")
 
 
 def _is_number(cell: str) -> bool:

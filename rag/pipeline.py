@@ -49,7 +49,7 @@ from rag.index.trial import try_out
 from rag.index.versions import Versions
 from rag.ports import Chunker, EmbeddingModel, Floats, Tokenizer
 from rag.providers.facade import close_sync, run_sync
-from rag.types import Json
+from rag.types import Json, Usage
 
 Reason = Literal["published", "unchanged", "held", "refused", "no_publish"]
 Progress = Callable[[str, int, int | None], None]
@@ -184,7 +184,7 @@ class Reindex:
             "run_id": self.run_id,
             "at": self._parts.clock.utc().strftime("%Y-%m-%dT%H:%M:%SZ"),
             "reason": ended.reason if ended else type(error).__name__,
-            "message": ended.message if ended else str(error),
+            "message": ended.message if ended else str(error) or "stopped before its end",
             "version": ended.version if ended else None,
         }
         with contextlib.suppress(RaglineError, OSError):
@@ -289,6 +289,11 @@ class Reindex:
         return self._plan
 
     @property
+    def usage(self) -> Usage:
+        """What this run has been billed so far."""
+        return self.spent.usage(self._parts.terms)
+
+    @property
     def unchanged(self) -> bool:
         """Whether the content is that of the live version; `plan` knows."""
         return self._live is not None and self.plan().content_digest == self._live.manifest.content_digest
@@ -318,9 +323,8 @@ class Reindex:
             outcome = "done"
         finally:
             if self.spent.requests and not parts.terms.free:
-                usage, saved = self.spent.usage(parts.terms), self._saved_usd()
-                name = parts.model.identity.name
-                ledger.record(parts.store, parts.clock.utc(), self._options.command, name, usage, saved, outcome)
+                name, saved = parts.model.identity.name, self._saved_usd()
+                ledger.record(parts.store, parts.clock.utc(), self._options.command, name, self.usage, saved, outcome)
         self._cache().merge()
         return self.spent.texts
 
@@ -519,7 +523,7 @@ class Reindex:
     def _build_record(self, lexical: Mapping[str, Json]) -> dict[str, Json]:
         """build.json: what is true of this run only."""
         parts, plan, changes = self._parts, self.plan(), self._changes
-        usage = self.spent.usage(parts.terms)
+        usage = self.usage
         return {
             "format": 1,
             "run_id": self.run_id,

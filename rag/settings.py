@@ -7,21 +7,24 @@ flag or a variable to the working directory. Keys of providers never stand here:
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeGuard
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rag.errors import Problem, SettingsError
 
 PREFIX = "RAGLINE_"
 FILE_NAME = "ragline.toml"
-Positive = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[int, Field(gt=0, le=10**12)]
+Few = Annotated[int, Field(gt=0, le=10_000)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+NotNegative = Annotated[float, Field(ge=0, le=1e12)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -67,13 +70,13 @@ class Embedding(Section):
     base_url: str | None = None
     api_key_env: str | None = None
     tokenizer: str = "auto"
-    dimensions: Positive | None = None
+    dimensions: Annotated[int, Field(gt=0, le=65_536)] | None = None
     requests_per_minute: Positive | None = None
     tokens_per_minute: Positive | None = None
-    concurrency: Positive = 8
-    timeout_seconds: PositiveFloat = 60.0
+    concurrency: Few = 8
+    timeout_seconds: Seconds = 60.0
     max_usd: NotNegative | None = 5.0
-    max_tokens: Annotated[int, Field(ge=0)] | None = None
+    max_tokens: Annotated[int, Field(ge=0, le=10**15)] | None = None
 
 
 class Index(Section):
@@ -81,7 +84,7 @@ class Index(Section):
 
     kind: Literal["auto", "flat", "ivf_sq8", "hnsw"] = "auto"
     max_removed_share: Share = 0.3
-    keep_versions: Positive = 5
+    keep_versions: Few = 5
 
 
 class Weights(Section):
@@ -89,6 +92,12 @@ class Weights(Section):
 
     lexical: NotNegative = 1.0
     dense: NotNegative
+
+    @model_validator(mode="after")
+    def _one_side_counts(self) -> Weights:
+        if self.lexical == self.dense == 0:
+            raise ValueError("both sides weigh nothing, so nothing would rank")
+        return self
 
 
 class Retrieval(Section):
@@ -109,8 +118,8 @@ class Generation(Section):
     max_tokens: Positive = 600
     requests_per_minute: Positive | None = None
     tokens_per_minute: Positive | None = None
-    concurrency: Positive = 8
-    timeout_seconds: PositiveFloat = 120.0
+    concurrency: Few = 8
+    timeout_seconds: Seconds = 120.0
 
 
 class Judge(Section):
@@ -128,9 +137,9 @@ class Evaluation(Section):
     dataset: Path | None = None
     measures: tuple[str, ...] = ()
     arms: tuple[Literal["retrieved", "oracle", "closed_book"], ...] = ("retrieved",)
-    search_depth: Positive = 100
-    repeats: Positive = 1
-    seed: int = 0
+    search_depth: Few = 100
+    repeats: Few = 1
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     max_error_share: Share = 0.02
 
 
@@ -146,6 +155,24 @@ class Schedule(Section):
 
     cron: str = "15 3 * * *"
     timezone: str = "UTC"
+
+    @field_validator("cron")
+    @classmethod
+    def _cron_is_a_schedule(cls, cron: str) -> str:
+        if why := _no_cron(cron):
+            raise ValueError(f'is no schedule: {why}; write five fields, for example "15 3 * * *"')
+        return cron
+
+    @field_validator("timezone")
+    @classmethod
+    def _timezone_is_known(cls, name: str) -> str:
+        import zoneinfo
+
+        try:
+            zoneinfo.ZoneInfo(name)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("is no time zone; write UTC, or for example Europe/Zurich") from None
+        return name
 
 
 class Settings(Section):
@@ -178,7 +205,27 @@ class Settings(Section):
                 yield name, value, self.origins.get(name, "default")
 
 
+_NICKNAMES = frozenset({"@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"})
+
+
+def _no_cron(cron: str) -> str:
+    """Why this is no schedule; empty where it is one."""
+    if cron in _NICKNAMES:
+        return ""
+    if len(cron.split()) != 5:
+        return "it has not five fields"
+    try:
+        from cronsim import CronSim, CronSimError  # comes with Prefect, without which there is no schedule either
+    except ModuleNotFoundError:
+        return ""
+    try:
+        return "" if next(CronSim(cron, datetime(2026, 1, 1)), None) else "that day never comes"  # noqa: DTZ001
+    except (CronSimError, ValueError) as error:
+        return "it holds a number without end" if isinstance(error, ValueError) else str(error).lower()
+
+
 _PATHS = {"store", "corpus.paths", "generation.prompt", "judge.prompt", "evaluation.dataset"}
+_TOKENIZER_FILE = re.compile(r"/|\.json$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,9 +261,15 @@ def load(
         place = ".".join(item.place)
         if not _known(item, problems):
             continue
-        value = _resolved(item.value, item.base) if place in _PATHS else item.value
-        if place == "embedding.tokenizer" and isinstance(value, str) and ("/" in value or value.endswith(".json")):
-            value = str(_resolved(value, item.base))
+        value = item.value
+        try:
+            if place in _PATHS and not (place == "corpus.paths" and isinstance(value, str)):
+                value = _resolved(value, item.base)
+            elif place == "embedding.tokenizer" and isinstance(value, str) and _TOKENIZER_FILE.search(value):
+                value = str(_resolved(value, item.base))
+        except ValueError as error:
+            problems.append(Problem(item.origin, f"{place}: {error} (given: {_shown(value)})", "write another path"))
+            continue
         holder = merged
         for part in item.place[:-1]:
             holder = holder.setdefault(part, {})
@@ -248,8 +301,12 @@ def _from_file(path: Path, problems: list[Problem]) -> list[_Given]:
     except OSError as error:
         problems.append(Problem(str(path), f"cannot be read: {error.strerror}", "check the path and its permissions"))
         return []
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        problems.append(Problem(str(path), f"is not valid TOML: {error}", "mend the line it names"))
+    except UnicodeDecodeError as error:
+        problems.append(Problem(str(path), f"is not UTF-8: {error.reason} at byte {error.start}", "save it as UTF-8"))
+        return []
+    except (ValueError, RecursionError) as error:
+        why = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "nested too deep, or a number too long"
+        problems.append(Problem(str(path), f"is not valid TOML: {why}", "mend what it names"))
         return []
     given: list[_Given] = []
     base = path.resolve().parent
@@ -290,7 +347,7 @@ def _from_flags(sets: Sequence[str], cwd: Path, problems: list[Problem]) -> list
                 Problem(f"--set {text}", "is not section.key=value", "write for example --set retrieval.k=8")
             )
             continue
-        given.append(_Given(parts, _toml_value(value.strip()), f"--set {text}", cwd))
+        given.append(_Given(parts, _toml_value(value.strip()), f"--set {_cut(text)}", cwd))
     return given
 
 
@@ -298,13 +355,19 @@ def _toml_value(text: str) -> Any:
     """A TOML value; what is none is taken as a bare string."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 
 def _resolved(value: Any, base: Path) -> Any:
+    """A path, or a list of paths, as seen from a folder. Raises ValueError."""
     if isinstance(value, str):
-        return base / Path(value).expanduser()
+        if not value or "\0" in value:
+            raise ValueError("a path holds a NUL byte" if value else "a path is empty")
+        try:
+            return base / Path(value).expanduser()
+        except RuntimeError:
+            raise ValueError(f"there is no user {value.partition('/')[0]}") from None
     if isinstance(value, list):
         return [_resolved(item, base) for item in value]
     return value
@@ -336,6 +399,12 @@ def _known(item: _Given, problems: list[Problem]) -> bool:
     elif section == "store" and rest:
         problems.append(Problem(item.origin, "store is a value, not a section", 'write store = "path"'))
         return False
+    elif section == "prices" and not (rest and isinstance(item.value, dict)):
+        what = f"{'.'.join(item.place)} = {_shown(item.value)}: a price is a table of its model"
+        problems.append(
+            Problem(item.origin, what, 'write [prices] and "openai/my-model" = { input = 0.02, output = 0.0 }')
+        )
+        return False
     return True
 
 
@@ -346,6 +415,19 @@ def _is_section(kind: Any) -> TypeGuard[type[Section]]:
 def _nearest_name(name: str, names: Any) -> str:
     near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def _shown(value: Any) -> str:
+    """A value as a message shows it: whole when it is short."""
+    try:
+        text = repr(str(value) if isinstance(value, Path) else value)
+    except ValueError:  # an int of thousands of digits has no decimal form
+        return "a very long number"
+    return _cut(text)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:80]}... ({len(text):,} characters)"
 
 
 def _problem(detail: Any, origins: Mapping[str, str]) -> Problem:
@@ -361,5 +443,7 @@ def _problem(detail: Any, origins: Mapping[str, str]) -> Problem:
         what = f"{'.'.join(parts)} = {value!r} is not known{_nearest_name(value, allowed)}"
         return Problem(origin, what, "one of: " + ", ".join(allowed))
     if not isinstance(value, dict | Section):
-        what += f" (given: {value!r})"
+        what += f" (given: {_shown(value)})"
+    if detail["type"] == "tuple_type" and isinstance(value, str) and not value.startswith("["):
+        return Problem(origin, f"{'.'.join(parts)} is a list (given: {_shown(value)})", f'write ["{_cut(value)}"]')
     return Problem(origin, what, "correct it there; `ragline settings` shows every value with its origin")

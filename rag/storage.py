@@ -11,9 +11,11 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import socket
+import stat
 import time
 import uuid
 from collections.abc import Iterator
@@ -22,7 +24,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from rag.clock import Clock
-from rag.errors import Busy, Problem, StorageFailed
+from rag.errors import Busy, NotFound, Problem, StorageFailed, UsageError
 
 FAULT_VARIABLE = "RAGLINE_FAULT"
 _passed: dict[str, int] = {}
@@ -71,22 +73,82 @@ def failures_named(path: Path, needed: int | None = None) -> Iterator[None]:
         raise _storage_failed(path, error, needed) from error
 
 
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+_ANOTHER = "or choose another store with --store"
+_RIGHTS = f"give this user the right to it, {_ANOTHER}"
+_SPACE = "make space, then run the same command again: it continues where it stopped"
+_IN_THE_WAY = "a file stands where a folder belongs, or a folder where a file does: move it away"
+_DISK_ERRORS = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EFBIG: _SPACE,
+    errno.EIO: "check the disk; then run the same command again, and `ragline verify`",
+    errno.EROFS: f"make the store writable, {_ANOTHER}",
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.ENOTDIR: _IN_THE_WAY,
+    errno.EISDIR: _IN_THE_WAY,
+    errno.ENAMETOOLONG: "choose a shorter path",
+    errno.ELOOP: "mend the symbolic links of this path",
+}
+
+_MISPLACED = {errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 
 
 def _storage_failed(path: Path, error: OSError, needed: int | None) -> StorageFailed:
-    folder = next(parent for parent in [path, *path.parents] if parent.exists())
-    free = shutil.disk_usage(folder).free
-    why = os.strerror(error.errno or 0)
-    asked = f", {needed:,} bytes needed" if needed is not None else ""
-    remedy = {
-        errno.EROFS: "make the store writable, or choose another with --store",
-        errno.EACCES: "give this user write permission, or choose another store with --store",
-        errno.EPERM: "give this user write permission, or choose another store with --store",
-        errno.EIO: "check the disk; then run the same command again, and `ragline verify`",
-    }.get(error.errno or 0, "make space, then run the same command again: it continues where it stopped")
-    what = f"cannot write {path}: {why}{asked}, {free:,} bytes free"
+    free = ""
+    if error.errno not in _MISPLACED:
+        folder = next(parent for parent in [path, *path.parents] if os.path.exists(parent))
+        asked = f"{needed:,} bytes needed, " if needed is not None else ""
+        free = f", {asked}{shutil.disk_usage(folder).free:,} bytes free"
+    what = f"cannot write {path}: {os.strerror(error.errno or 0)}{free}"
+    return StorageFailed(what, [Problem(str(path), what, _DISK_ERRORS[error.errno or 0])])
+
+
+def unreadable(path: Path | str, error: OSError) -> StorageFailed:
+    """The error of a file that the system does not let us use."""
+    what = f"cannot use {path}: {error.strerror or error}"
+    remedy = _DISK_ERRORS.get(error.errno or 0, "check the path, then run the same command again")
     return StorageFailed(what, [Problem(str(path), what, remedy)])
+
+
+def check_place(store: Path) -> None:
+    """Whether a store is, or can be, at this path; writes nothing. Raises UsageError."""
+    why = ""
+    try:
+        if not stat.S_ISDIR(store.stat().st_mode):
+            why = "is a file, not a folder"
+    except FileNotFoundError:
+        if store.is_symlink():
+            why = "is a link that leads nowhere"
+    except OSError as error:
+        why = f"cannot be a store: {os.strerror(error.errno or 0)}"
+    except ValueError as error:
+        why = f"cannot be a store: {error}"
+    if why:
+        what = f"{store} {why}"
+        raise UsageError(what, [Problem("store", what, "name a folder with --store, or as `store` in ragline.toml")])
+
+
+def is_store(folder: Path) -> bool:
+    """Whether a store was begun here."""
+    return any((folder / part).exists() for part in (".lock", "indexes", "cache"))
+
+
+def existing(store: Path) -> Path:
+    """The store, for a command that begins none. Raises NotFound."""
+    if not is_store(store):
+        what = f"there is no store at {store}"
+        raise NotFound(
+            what,
+            [
+                Problem(
+                    "store",
+                    what,
+                    "check --store and `store` in ragline.toml; `ragline index` begins one, with a first version",
+                )
+            ],
+        )
+    return store
 
 
 def _sibling(path: Path) -> Path:
@@ -101,8 +163,8 @@ def create(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """
     temp = _sibling(path)
     try:
+        make_folder(path.parent)
         with failures_named(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
             with temp.open("xb") as file:
                 yield file
                 file.flush()
@@ -127,10 +189,14 @@ def write(path: Path, data: bytes) -> None:
 def append_line(path: Path, line: str) -> None:
     """Add one line to a log of lines, durable when this returns. Raises StorageFailed."""
     data = line.encode("utf-8") + b"\n"
+    make_folder(path.parent)
     with failures_named(path, len(data)):
-        path.parent.mkdir(parents=True, exist_ok=True)
         new = not path.exists()
-        with path.open("ab") as file:
+        with path.open("a+b") as file:
+            # a line that a kill has torn must not swallow this one
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                data = data if file.read(1) == b"\n" else b"\n" + data
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -141,7 +207,10 @@ def append_line(path: Path, line: str) -> None:
 def make_folder(folder: Path) -> None:
     """Make a folder and its parents. Raises StorageFailed."""
     with failures_named(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from error
 
 
 def sync_tree(folder: Path) -> None:
@@ -159,8 +228,8 @@ def sync_tree(folder: Path) -> None:
 
 def move_folder(source: Path, target: Path) -> None:
     """Rename a folder within one file system, durable when this returns. Raises StorageFailed; FileExistsError stays."""
+    make_folder(target.parent)
     with failures_named(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
             raise FileExistsError(errno.EEXIST, "exists already", str(target))
         faultpoint("move_folder.before_rename")
@@ -249,7 +318,8 @@ def _read_holder(file: IO[bytes]) -> Holder:
 def lock(store: Path, command: str, clock: Clock, wait: float = 0.0) -> Iterator[None]:
     """Be the store's one writer until the block ends. The kernel frees the lock when its holder dies.
 
-    Raises Busy after `wait` seconds, naming the holder; StorageFailed where the store cannot be written.
+    Begins a store where there is none: ask `existing` first where that would be a mistake. Raises Busy after `wait`
+    seconds, naming the holder; StorageFailed where the store cannot be written.
     """
     make_folder(store)
     path = store / ".lock"
@@ -263,7 +333,7 @@ def lock(store: Path, command: str, clock: Clock, wait: float = 0.0) -> Iterator
                 break
             except OSError as error:
                 if clock.monotonic() >= until:
-                    raise _busy(store, _read_holder(file)) from error
+                    raise busy(store, _read_holder(file)) from error
                 time.sleep(0.05)
         holder = {
             "pid": os.getpid(),
@@ -280,9 +350,13 @@ def lock(store: Path, command: str, clock: Clock, wait: float = 0.0) -> Iterator
         yield
 
 
-def _busy(store: Path, holder: Holder) -> Busy:
+def busy(store: Path, holder: Holder) -> Busy:
+    """The error of a store that another process holds."""
     what = f"the store {store} is in use by {holder}"
     return Busy(what, [Problem(str(store / ".lock"), what, "wait for it to end, or give --wait SECONDS")])
+
+
+_STAGED = re.compile(r"[a-z]+-\d+-[0-9a-f]{8}")
 
 
 @contextlib.contextmanager
@@ -306,7 +380,7 @@ def staging(store: Path, purpose: str) -> Iterator[Path]:
 
 
 def sweep_staging(store: Path) -> list[Path]:
-    """Remove what dead owners left in store/staging; gives what was removed."""
+    """Remove what dead owners left in store/staging; gives what was removed. What has another name is not ours."""
     removed: list[Path] = []
     root = store / "staging"
     if not root.is_dir():
@@ -322,7 +396,7 @@ def sweep_staging(store: Path) -> list[Path]:
         except OSError:
             continue
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        if not folder.with_name(folder.name + ".owner").exists():
+        if _STAGED.fullmatch(folder.name) and not folder.with_name(folder.name + ".owner").exists():
             shutil.rmtree(folder, ignore_errors=True)
             removed.append(folder)
     return removed

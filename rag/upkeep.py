@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from rag import storage
 from rag.clock import Clock
 from rag.digest import file_sha256
 from rag.embedding import upkeep as cache_upkeep
-from rag.embedding.cache import REPAIR, VectorCache, broken_segments
+from rag.embedding.cache import CACHE_FORMATS, NEWER_REMEDY, REPAIR, VectorCache, broken_segments
 from rag.errors import Damaged, Problem, RaglineError
 from rag.index.manifest import BUILD, MANIFEST, Manifest, write_sealed
 from rag.index.tables import ChunkTable
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from rag.pipeline import Reindex
 
 _ROWS = 4_096
+_DROP = "`ragline repair --drop` removes this version, which is not the live one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,27 @@ class Repaired:
     mended: tuple[str, ...]
     lost_records: int
     embedded: int
+    """Texts that were sent again to make files anew."""
+    usd: float | None
+    """What they cost; None where no price is known."""
+    failed: tuple[str, ...]
+    """Why the corpus could not be read or embedded again."""
+    dropped: tuple[int, ...]
     left: tuple[Finding, ...]
+
+
+@dataclass(slots=True)
+class _Account:
+    """What the runs of one repair sent, and why they failed."""
+
+    embedded: int = 0
+    usd: float | None = 0.0
+    failed: tuple[str, ...] = ()
+
+    def add(self, run: Reindex) -> None:
+        usd = run.usage.usd
+        self.embedded += run.spent.texts
+        self.usd = None if self.usd is None or usd is None else self.usd + usd
 
 
 def verify_store(versions: Versions, store: Path, version: int | None = None) -> Report:
@@ -52,32 +74,48 @@ def verify_store(versions: Versions, store: Path, version: int | None = None) ->
     checked = 0
     findings: dict[tuple[str, str], Finding] = {}
     numbers: list[int | None] = [version] if version is not None else [*versions.numbers()] or [None]
+    spare = _spare(versions)
     for number in numbers:
         found = verify(versions, number)
         checked += found.checked
         for finding in found.findings:
             at = versions.root if finding.file.startswith("CURRENT") else versions.folder(found.version or 0)
             path = str(at / finding.file)
-            findings[path, finding.expected] = Finding(path, finding.expected, finding.actual, finding.repair)
+            remedy = finding.repair
+            if at != versions.root and found.version in spare:
+                remedy = _DROP if finding.file == MANIFEST else f"{remedy}; or {_DROP}"
+            findings[path, finding.expected] = Finding(path, finding.expected, finding.actual, remedy)
     if version is None:
         checked += sum(1 for _ in (store / "cache").rglob("*.arrow"))
         for segment, expected, actual in broken_segments(store):
-            findings[str(segment), expected] = Finding(
-                str(segment), expected, actual, f"`{REPAIR}` keeps what is sound"
-            )
+            remedy = NEWER_REMEDY if expected == CACHE_FORMATS else f"`{REPAIR}` keeps what is sound"
+            findings[str(segment), expected] = Finding(str(segment), expected, actual, remedy)
     return Report(checked, tuple(findings.values()))
 
 
-def repair(versions: Versions, store: Path, clock: Clock, remake: Callable[[], Reindex]) -> Repaired:
+def _spare(versions: Versions) -> set[int]:
+    """The versions that are not live; none while nobody can say which one is."""
+    try:
+        return {*versions.numbers()} - {versions.state().version or 0}
+    except Damaged:
+        return set()
+
+
+def repair(
+    versions: Versions, store: Path, clock: Clock, remake: Callable[[], Reindex], *, drop: bool = False
+) -> Repaired:
     """Mend what `verify_store` finds, under the store's lock. `remake` gives a run that may read the corpus again.
 
     What follows from other files of a version is made from them; what does not is made from the corpus, if that still
-    has the version's content. A file is put back only when it is byte for byte what the manifest promises.
+    has the version's content. A file is put back only when it is byte for byte what the manifest promises. With `drop`
+    versions that stay damaged are removed, but the live one and those that a reader holds.
     """
     mended: list[str] = []
-    lost = embedded = 0
+    lost, account = 0, _Account()
     identities = [manifest.embedding for manifest in _manifests(versions)]
-    for path, _, _ in list(broken_segments(store)):
+    for path, expected, _ in list(broken_segments(store)):
+        if expected == CACHE_FORMATS:
+            continue
         if path.name == "namespace.json":
             if cache_upkeep.mend_namespace(path, identities):
                 mended.append(f"{path}: written anew")
@@ -99,11 +137,19 @@ def repair(versions: Versions, store: Path, clock: Clock, remake: Callable[[], R
             mended.append(f"{folder / BUILD}: written anew; what it said of its own run is lost")
             broken.discard(BUILD)
         if broken and not _remade_here(folder, broken, store, clock):
-            embedded += _remade_from_corpus(versions, found.version, broken, remake)
+            _remade_from_corpus(versions, found.version, broken, remake, account)
         after = {name for name in verify(versions, found.version).files if not name.startswith("CURRENT")}
         mended += [f"{folder / name}: made anew, byte for byte" for name in sorted(broken - after)]
     mended += _restored(versions)
-    return Repaired(tuple(mended), lost, embedded, verify_store(versions, store).problems)
+    dropped: tuple[int, ...] = ()
+    if drop:
+        dropped = versions.drop(number for number in sorted(_spare(versions)) if _is_damaged(versions, number))
+    left = verify_store(versions, store).problems
+    return Repaired(tuple(mended), lost, account.embedded, account.usd, account.failed, dropped, left)
+
+
+def _is_damaged(versions: Versions, number: int) -> bool:
+    return any(not name.startswith("CURRENT") for name in verify(versions, number).files)
 
 
 def _restored(versions: Versions) -> Iterator[str]:
@@ -170,19 +216,32 @@ def _blocks(folder: Path, store: Path, clock: Clock) -> Callable[[], Iterator[Fl
     return blocks
 
 
-def _remade_from_corpus(versions: Versions, number: int, broken: set[str], remake: Callable[[], Reindex]) -> int:
+def _vouched(versions: Versions, number: int) -> str | None:
+    """The sha256 of a version's manifest: only CURRENT knows it, and only that of the live version."""
+    with contextlib.suppress(Damaged):
+        state = versions.state()
+        return state.manifest_sha256 if state.version == number else None
+    return None
+
+
+def _remade_from_corpus(
+    versions: Versions, number: int, broken: set[str], remake: Callable[[], Reindex], account: _Account
+) -> None:
     """Run the stages again up to the build and put back what the manifest (or CURRENT) vouches for."""
     folder = versions.folder(number)
-    wanted = versions.state().manifest_sha256 if MANIFEST in broken else None
+    wanted = _vouched(versions, number)
+    if MANIFEST in broken and wanted is None:
+        return
     try:
-        with remake() as run:
+        with remake() as run, contextlib.ExitStack() as ended:
+            ended.callback(account.add, run)
             run.look()
             run.read()
             run.plan()
-            sent = run.embed()
+            run.embed()
             run.build()
             if run.staged is None:
-                return sent
+                return
             if MANIFEST in broken and file_sha256(run.staged / MANIFEST) == wanted:
                 with storage.create(folder / MANIFEST) as file, (run.staged / MANIFEST).open("rb") as source:
                     shutil.copyfileobj(source, file)
@@ -191,16 +250,15 @@ def _remade_from_corpus(versions: Versions, number: int, broken: set[str], remak
                     put_back(folder, name, run.staged / name)
                 except (Damaged, OSError, KeyError):
                     continue
-            return sent
-    except RaglineError:
-        return 0
+    except RaglineError as error:
+        account.failed += (f"{folder}: {error.message}",)
 
 
 def needed_keys(store: Path) -> set[bytes]:
     """The cache keys (32 bytes) of every chunk of every version of every index. Raises Damaged."""
     keys: set[bytes] = set()
     indexes = store / "indexes"
-    for root in sorted(indexes.iterdir()) if indexes.is_dir() else []:
+    for root in sorted(path for path in indexes.iterdir() if path.is_dir()) if indexes.is_dir() else []:
         versions = Versions(store, root.name)
         live = versions.state().version
         if live is not None and live not in versions.numbers():
@@ -209,6 +267,12 @@ def needed_keys(store: Path) -> set[bytes]:
                 what, [Problem(str(versions.folder(live)), what, "run `ragline index` first, which builds it anew")]
             )
         for number in versions.numbers():
-            for part in ChunkTable(versions.folder(number) / "chunks.parquet").stream(("key",)):
-                keys.update(map(bytes.fromhex, part["key"]))
+            path = versions.folder(number) / "chunks.parquet"
+            try:
+                for part in ChunkTable(path).stream(("key",)):
+                    keys.update(map(bytes.fromhex, part["key"]))
+            except Damaged as error:
+                what = f"{path} cannot be read, so nobody can say which vectors it needs"
+                remedy = f"run `{REPAIR}`" + ("" if number == live else f"; {_DROP}")
+                raise Damaged(what, [Problem(str(path), what, remedy)]) from error
     return keys

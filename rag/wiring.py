@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from rag.clock import Clock, SystemClock
-from rag.errors import Problem, RaglineError, UsageError
+from rag.errors import Problem, SettingsError, UnknownModel, UsageError
 from rag.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rag.index.versions import Versions
     from rag.pipeline import Options, Parts, Progress, Reindex
     from rag.ports import EmbeddingModel, Floats, Generator
+    from rag.providers.models import Known
     from rag.providers.prices import Price
     from rag.providers.settings import ModelSettings
     from rag.retrieval.retrievers import BatchRetriever
@@ -101,6 +102,7 @@ def corpus_spec(settings: Settings) -> CorpusSpec:
         corpus.id_column,
         corpus.text_column,
         corpus.title_column,
+        settings.store,
     )
 
 
@@ -135,7 +137,10 @@ def parts(settings: Settings, world: World) -> Parts:
 
     spec = corpus_spec(settings)
     asked = embedding_settings(settings)
-    embedding_model(asked, None, world)  # an unknown model is a better message than its missing tokenizer
+    identity = embedding_model(asked, None, world).identity  # an unknown model is a better message than its tokenizer
+    known = EMBEDDING_MODELS.get(asked.model) if not identity.base_url else None
+    if known:
+        _refuse_foreign_tokenizer(settings.embedding.tokenizer, asked, known)
     tokenizer = load_tokenizer(settings.embedding.tokenizer, asked.model)
     model = embedding_model(asked, tokenizer, world)
     chunking = settings.chunking
@@ -150,7 +155,6 @@ def parts(settings: Settings, world: World) -> Parts:
         overlap_tokens=chunking.overlap_tokens,
         embed_heading_path=chunking.embed_heading_path,
     )
-    known = EMBEDDING_MODELS.get(asked.model) if not asked.base_url else None
     dimensions = asked.dimensions or (known.dimensions if known else None)
 
     def build_lexical(chunks: Path, folder: Path) -> dict[str, Json]:
@@ -175,6 +179,13 @@ def parts(settings: Settings, world: World) -> Parts:
         max_removed_share=settings.index.max_removed_share,
         clock=world.clock,
     )
+
+
+def _refuse_foreign_tokenizer(given: str, asked: ModelSettings, known: Known) -> None:
+    """A known model's texts are counted by its own tokenizer, or, where every token is bytes, by their bytes."""
+    if given not in ("auto", known.encoding) and not (given == "bytes" and asked.provider == "openai"):
+        what = f"embedding.tokenizer = {given!r} is not the tokenizer of {asked.model}: its texts would be miscounted"
+        raise SettingsError(what, [Problem("embedding.tokenizer", what, 'write "auto", which takes its own')])
 
 
 def reindex(settings: Settings, options: Options, progress: Progress, world: World | None = None) -> Reindex:
@@ -224,7 +235,6 @@ def generator(settings: Settings, world: World, rarity: Callable[[str], float] |
 
 def word_vectors(world: World) -> Callable[[Sequence[str]], Awaitable[Floats]] | None:
     """Vectors of single words by `local/wordllama`, whatever embedded the index; None where it is not installed."""
-    from rag.errors import UnknownModel
     from rag.providers.settings import ModelSettings
 
     try:
@@ -243,10 +253,12 @@ def query_model(identity: EmbeddingIdentity, settings: Settings, world: World) -
 
     Only what is no part of the identity (the key's variable, limits) is taken from the settings.
     """
+    from rag.providers.address import other_server
     from rag.providers.settings import ModelSettings
 
     asked = settings.embedding
-    same = asked.model == identity.name
+    # a key is for one server: that of the settings may be another by now
+    same = asked.model == identity.name and other_server(identity.provider, asked.base_url) == identity.base_url
     model = embedding_model(
         ModelSettings(
             identity.name,
@@ -264,7 +276,7 @@ def query_model(identity: EmbeddingIdentity, settings: Settings, world: World) -
     if model.identity != identity:
         what = f"the version was embedded with {identity.name} of revision {identity.revision[:12] or '?'}, here is {model.identity.revision[:12] or 'another'}"
         remedy = "install the release of the model that it was made with, or run `ragline index` to embed it anew"
-        raise RaglineError(what, [Problem("embedding.model", what, remedy)])
+        raise UnknownModel(what, [Problem("embedding.model", what, remedy)])
     return model
 
 
@@ -467,12 +479,14 @@ def describe_corpus(settings: Settings) -> str:
 
 def describe_embedding(settings: Settings, world: World) -> str:
     """Model, price and key of the settings, in a sentence. Raises UnknownModel, KeyMissing; sends nothing."""
-    from rag.providers.secrets import read_key
+    from rag.providers.secrets import key_variable, read_key
 
     made = parts(settings, world)
     if made.terms.free:
         return f"{made.model.identity.name} runs on this machine and costs nothing"
-    read_key(embedding_settings(settings), world.environment)
+    asked = embedding_settings(settings)
+    read_key(asked, world.environment)
+    key = "a key is there" if key_variable(asked) else "no key is sent"
     known = made.terms.usd_per_million
     price = "no price is known, so max_tokens is needed" if known is None else f"${known} a million tokens"
-    return f"{made.model.identity.name}: a key is there, {price}"
+    return f"{made.model.identity.name}: {key}, {price}"

@@ -18,7 +18,9 @@ Cuts = tuple[list[int], list[int]]
 
 Level = Callable[[str, int, int, "Layout"], Cuts]
 
-_CONTEXT = 24
+_CONTEXT = 96
+_FIRST = 4
+_COLUMNS = 100
 _MAX_TITLE = 500
 
 
@@ -172,7 +174,10 @@ def _sections(
     return [*sections, Section(begin, len(text), path, places)]
 
 
-_BLANK = re.compile(r"\n[ \t\r]*\n\s*")
+_BLOCK = re.compile(
+    r"\n(?:[ \t\r]*\n\s*|[ \t]*(?=`{3}|~{3})|(?:(?<=[`~]{3}\n)|(?<=[`~]{3}\r\n))(?=\S)"
+    rf"|(?P<long>(?<=[^\n]{{{_COLUMNS // 2}}}\n)(?=[^\s|])))"
+)
 _HEADING = re.compile(r" {0,3}(?:#{1,6}(?:[ \t]|$)|(?:=+|-+)[ \t\r]*$)")
 _LISTED = re.compile(r"\n(?=[-*+][ \t]|\d{1,9}[.)][ \t])")
 _LINE = re.compile(r"\n\s*")
@@ -189,15 +194,21 @@ _ABBREVIATION = re.compile(
 )
 
 
-def strength(text: str, place: int, rank: int) -> int:
-    """A class, then a hash of the little that follows: an edit further on does not change it."""
-    return rank << 32 | crc32(text[place : place + _CONTEXT].encode())
+def strength(text: str, place: int, rank: int = 0) -> int:
+    """A class, then a hash of the first characters of the line behind it, and for equals one of what follows.
+
+    An edit further on does not change it, and seldom one in the same line.
+    """
+    first = text[place : place + _FIRST].partition("\n")[0]
+    rest = text[place + len(first) : place + _CONTEXT]
+    return rank << 56 | crc32(first.encode()) >> 4 << 28 | crc32(rest.encode()) >> 4
 
 
 def blocks(text: str, start: int, end: int, layout: Layout) -> Cuts:
-    """Starts of blocks behind empty lines, none inside a fence and none right behind a heading line.
+    """Starts of blocks, none inside a fence and none right behind a heading line.
 
-    Unindented blocks rank before list items and what follows a colon, indented ones last.
+    A block begins behind an empty line, at and behind a fence, and behind a line so long that it is a paragraph of its
+    own. Unindented blocks rank before list items and what follows a colon, indented ones last.
     """
     places: list[int] = []
     strengths: list[int] = []
@@ -205,13 +216,15 @@ def blocks(text: str, start: int, end: int, layout: Layout) -> Cuts:
     at = bisect.bisect_left(fences, (start, -1))
     at -= at > 0 and fences[at - 1][1] > start
     leading = True
-    for match in _BLANK.finditer(text, start, end):
+    for match in _BLOCK.finditer(text, start, end):
         gap, place = match.span()
         if place >= end:
             break
         while at < len(fences) and fences[at][1] <= gap:
             at += 1
         if at < len(fences) and fences[at][0] < place:
+            continue
+        if match["long"] and not _long(text[max(start, gap - _COLUMNS) : gap]):
             continue
         if leading:
             if _HEADING.match(text, text.rfind("\n", start, gap) + 1 or start, gap):
@@ -224,7 +237,7 @@ def blocks(text: str, start: int, end: int, layout: Layout) -> Cuts:
         else:
             rank = 3
         places.append(place)
-        strengths.append(rank << 32 | crc32(text[place : place + _CONTEXT].encode()))
+        strengths.append(strength(text, place, rank))
     return places, strengths
 
 
@@ -250,6 +263,12 @@ def code_lines(text: str, start: int, end: int, _: Layout) -> Cuts:
     return places, strengths
 
 
+def _long(before: str) -> bool:
+    """Whether the line that ends here is too long to be wrapped; East Asian characters are two columns."""
+    line = before[before.rfind("\n") + 1 :]
+    return len(line) == _COLUMNS or len(line) + sum(character > "\u2e80" for character in line) >= _COLUMNS
+
+
 def sentences(text: str, start: int, end: int, layout: Layout) -> Cuts:
     """Starts of sentences and paragraphs; a stop after an abbreviation, an initial or a list number ends none."""
     places: list[int] = []
@@ -264,7 +283,7 @@ def sentences(text: str, start: int, end: int, layout: Layout) -> Cuts:
         ):
             continue
         places.append(place)
-        strengths.append(strength(text, place, 0))
+        strengths.append(strength(text, place))
     return places, strengths
 
 
@@ -280,7 +299,7 @@ def words(text: str, start: int, end: int, _: Layout) -> Cuts:
 
 def _cuts(text: str, start: int, end: int, pattern: re.Pattern[str]) -> Cuts:
     places = [match.end() for match in pattern.finditer(text, start, end) if match.end() < end]
-    return places, [crc32(text[place : place + _CONTEXT].encode()) for place in places]
+    return places, [strength(text, place) for place in places]
 
 
 STRUCTURE: tuple[Level, ...] = (blocks, items, sentences, lines, words)

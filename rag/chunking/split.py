@@ -1,8 +1,9 @@
 """Which of the places are taken: a local rule, so that an edit changes only the cuts around it.
 
-A span over the limit is cut at its strongest place that leaves each side a share of the limit, and so on in the parts.
-A place is thus a cut just when the span that it dominates is over the limit. Its strength is a class and a hash of the
-few characters behind it, so nothing far away decides. What stays tiny joins a neighbour.
+Of places near each other only the strongest counts, and none near the ends of the span. A span over the limit is cut at
+its strongest place, and so on in the parts: a place is a cut just when the span that it dominates is over the limit.
+Strength is a class and a hash of the few characters behind the place, never how well the parts are filled: a rule that
+looks at weights moves cuts whenever a word is added (measured: twice the edits that change three chunks or more).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
-from rag.chunking.blocks import Cuts, Layout, Level, Section, Span
+from rag.chunking.blocks import Layout, Level, Section, Span
 from rag.chunking.tokens import Encoded, Tokenizer
 from rag.errors import Problem, SettingsError
 from rag.types import Chunk, Document
@@ -23,8 +24,10 @@ from rag.types import Chunk, Document
 SMALLEST = 16
 LONGEST = 32
 """Characters a token above which a span counts as over the limit: a long run of spaces may be one token."""
-_SHARE = 4
-"""A cut leaves each side at least a quarter of the limit where it can; a smaller part joins a neighbour."""
+_EDGE = 3
+"""A place within a third of the limit from the ends of a span is taken only when there is no other."""
+_NEAR = 6
+"""Within a sixth of the limit a stronger place puts out a weaker."""
 _SLACK = 8
 """Tokens by which a window of the document's encoding may differ from the span encoded alone."""
 _NEVER = 1 << 40
@@ -152,9 +155,7 @@ class Splitter:
         """The chunks of a section: its parts, each from the second on with what precedes it."""
         if self._fits(start, end):
             return [self.chunk(ordinal, start, end)]
-        cuts: list[tuple[int, int]] = []
-        self._divide(start, end, levels, cuts)
-        places = [start, *self._joined(start, end, cuts), end]
+        places = [start, *self._cuts(start, end, levels), end]
         chunks: list[Chunk] = []
         previous = end
         for left, right in itertools.pairwise(places):
@@ -169,56 +170,45 @@ class Splitter:
             previous = begin
         return chunks
 
-    def _divide(self, start: int, end: int, levels: Sequence[Level], cuts: list[tuple[int, int]]) -> None:
-        """Collect cuts and their strengths in order, with finer levels in what the coarser leave over the limit."""
+    def _cuts(self, start: int, end: int, levels: Sequence[Level]) -> Iterator[int]:
+        """The cuts of a span over the limit, in order, with finer levels in what the coarser leave over the limit."""
         if not levels:
-            cuts.extend((place, 0) for place in self._code_points(start, end))
+            yield from self._code_points(start, end)
             return
-        found = levels[0](self.text, start, end, self.layout)
-        if not found[0]:
-            self._divide(start, end, levels[1:], cuts)
-            return
-        for left, right, fits, strength in self._carved(start, end, found):
+        places, strengths = levels[0](self.text, start, end, self.layout)
+        for left, right, fits in self._parts(start, end, places, strengths) if places else [(start, end, False)]:
             if left > start:
-                cuts.append((left, (len(levels) << 40) + strength))
+                yield left
             if not fits:
-                self._divide(left, right, levels[1:], cuts)
+                yield from self._cuts(left, right, levels[1:])
 
-    def _carved(self, start: int, end: int, cuts: Cuts) -> Iterator[tuple[int, int, bool, int]]:
-        """Spans between the cuts that are taken, whether each fits, and the strength of the cut before it."""
-        places, strengths = cuts
-        weights = self.encoded.before_each(places)
-        margin = (self._limits.max_tokens - self.prefix(end)[1]) // _SHARE
+    def _parts(self, start: int, end: int, places: list[int], strengths: list[int]) -> Iterator[tuple[int, int, bool]]:
+        """The spans between the places that are taken, and whether each fits."""
         before = self.encoded.before
-        stack = [(start, before(start), 0, end, before(end), len(places), 0)]
+        weights = self.encoded.before_each(places)
+        low, high = before(start), before(end)
+        room = self._limits.max_tokens - self.prefix(end)[1]
+        first = bisect.bisect_left(weights, low + room // _EDGE)
+        last = bisect.bisect_right(weights, high - room // _EDGE, first)
+        if first < last:
+            peaks = _peaks(strengths, weights, first, last, room // _NEAR)
+            places = [places[at] for at in peaks]
+            strengths = [strengths[at] for at in peaks]
+            weights = [weights[at] for at in peaks]
+            first, last = 0, len(peaks)
+        else:
+            first = _strongest(strengths, 0, len(places))
+            last = first + 1
+        stack = [(start, low, first, end, high, last)]
         while stack:
-            left, low, first, right, high, last, strength = stack.pop()
+            left, low, first, right, high, last = stack.pop()
             fits = right - left < end - start and self._fits(left, right, high - low)  # the whole is known not to
             if fits or first == last:
-                yield left, right, fits, strength
+                yield left, right, fits
                 continue
-            inner = bisect.bisect_left(weights, low + margin, first, last)
-            outer = bisect.bisect_right(weights, high - margin, inner, last)
-            cut = _strongest(strengths, inner, outer) if inner < outer else _middle(weights, low + high, first, last)
-            stack.append((places[cut], weights[cut], cut + 1, right, high, last, strengths[cut]))
-            stack.append((left, low, first, places[cut], weights[cut], cut, strength))
-
-    def _joined(self, start: int, end: int, cuts: list[tuple[int, int]]) -> list[int]:
-        """The cuts without those that part a tiny span from one it fits together with; the weakest go first."""
-        places = [start, *(place for place, _ in cuts), end]
-        weights = self.encoded.before_each(places)
-        tiny = self._limits.max_tokens // _SHARE
-        if all(high - low >= tiny for low, high in itertools.pairwise(weights)):
-            return places[1:-1]
-        before, after = list(range(-1, len(places) - 1)), list(range(1, len(places) + 1))
-        gone = set()
-        for _, at in sorted((strength, at) for at, (_, strength) in enumerate(cuts, 1)):
-            left, right = before[at], after[at]
-            smaller = min(weights[at] - weights[left], weights[right] - weights[at])
-            if smaller < tiny and self._fits(places[left], places[right], weights[right] - weights[left]):
-                gone.add(at)
-                after[left], before[right] = right, left
-        return [place for at, place in enumerate(places) if 0 < at < len(places) - 1 and at not in gone]
+            cut = _strongest(strengths, first, last)
+            stack.append((places[cut], weights[cut], cut + 1, right, high, last))
+            stack.append((left, low, first, places[cut], weights[cut], cut))
 
     def _code_points(self, start: int, end: int) -> Iterator[int]:
         """The last resort: cuts between tokens, each at the strongest place of the second half of what fits."""
@@ -265,9 +255,11 @@ class Splitter:
         if fence is not None and fence[1] <= start:
             return fence[0]
         line = self.text.rfind("\n", max(0, place - _FAR), place) + 1
-        row = self.text[line] == "|" and self.text[start] != "|"
+        if self.text[line] != "|":
+            return place
         above = self.text.rfind("\n", max(0, line - _FAR), max(0, line - 1)) + 1
-        return start if row and (line < place or self.text[above] == "|") else place
+        continued = self.text[start] == "|" and "\n\n" not in self.text[place:start]
+        return start if line < place or (self.text[above] == "|" and not continued) else place
 
     def _fits(self, start: int, end: int, weight: int | None = None) -> bool:
         """Whether the span with its prefix is within the limit: counted only when it is near."""
@@ -287,6 +279,24 @@ class Splitter:
         return encoded.count(prefix, start, end) <= limit
 
 
+def _peaks(strengths: list[int], weights: list[int], first: int, last: int, near: int) -> list[int]:
+    """Those of a range that have no stronger one nearer than so many tokens."""
+    found = []
+    for at in range(first, last):
+        own, weight = strengths[at], weights[at]
+        other = at - 1
+        while other >= first and weight - weights[other] < near and strengths[other] <= own:
+            other -= 1
+        if other >= first and weight - weights[other] < near:
+            continue
+        other = at + 1
+        while other < last and weights[other] - weight < near and strengths[other] <= own:
+            other += 1
+        if other == last or weights[other] - weight >= near:
+            found.append(at)
+    return found
+
+
 def _strongest(strengths: list[int], first: int, last: int) -> int:
     """The strongest of a range; of equals the first behind its middle, so that equal lines are halved."""
     best = max(strengths[first:last])
@@ -295,14 +305,6 @@ def _strongest(strengths: list[int], first: int, last: int) -> int:
         return strengths.index(best, middle, last)
     except ValueError:
         return strengths.index(best, first, middle)
-
-
-def _middle(weights: list[int], ends: int, first: int, last: int) -> int:
-    """The place of a range nearest to the middle between two ends, given as their sum."""
-    at = bisect.bisect_left(weights, ends // 2, first, last)
-    if at == last or (at > first and ends - 2 * weights[at - 1] < 2 * weights[at] - ends):
-        return at - 1
-    return at
 
 
 def joins(text: str, place: int) -> bool:

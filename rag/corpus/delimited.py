@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import csv
 import functools
 import io
@@ -11,7 +10,7 @@ from typing import BinaryIO
 
 from rag.corpus.encoding import REMEDY, marked_encoding, mostly_nul
 from rag.corpus.page import Unreadable
-from rag.corpus.records import RECORD_LIMIT, Rows
+from rag.corpus.records import RECORD_LIMIT, Rows, refuse_equal_names
 from rag.corpus.spec import CorpusSpec
 from rag.corpus.unpack import joined
 
@@ -98,7 +97,5 @@ def _decoded(cells: list[str], encoding: str | None) -> list[str]:
 
 def _names(cells: list[str]) -> list[str]:
     names = [cell.strip() for cell in cells]
-    if len(set(names)) != len(names):
-        twice = [name for name, count in collections.Counter(names).most_common(20) if count > 1]
-        raise Unreadable("columns", f"columns with the same name in the header: {', '.join(map(repr, twice))}")
+    refuse_equal_names(names)
     return names

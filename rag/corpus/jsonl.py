@@ -70,7 +70,7 @@ def parse(line: bytes, encoding: str | None = None) -> dict[str, Any]:
     except ValueError as error:
         raise Unreadable("json", f"not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise Unreadable("json", f"a {type(value).__name__}, not an object")
+        raise Unreadable("json", f"{type(value).__name__}, not an object")
     if _SURROGATE.search(line):
         _refuse_surrogates(value)
     return value

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import itertools
+import re
 import zipfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -13,14 +15,22 @@ from rag.types import Json
 
 if TYPE_CHECKING:
     from docx.document import Document as DocxDocument
+    from pypdf import PdfReader
 
 UNPACKED_LIMIT = 256 * 1024 * 1024
 """Bytes that the parts of one DOCX may unpack to."""
 _INSTALL = "pip install 'ragline[documents]'"
+_ENTRIES = 10_000
+_NUMBERING = re.compile(r"^[\W\d_]+")
+# A line of a page that Markdown would take for a heading, its underline, a fence or HTML.
+_ACCIDENT = re.compile(r"^(?=[ ]{0,3}(?:#{1,6}(?:\s|$)|`{3}|~{3}|<[!?/A-Za-z]|(?:=+|-+)\s*$))", re.MULTILINE)
 
 
 def pdf(data: bytes, spec: CorpusSpec) -> Page:  # noqa: ARG001 - the signature of all readers
-    """The text layer, page by page, an empty line between pages. Raises Unreadable."""
+    """The text layer, page by page, an empty line between pages; with an outline, its entries as Markdown headings.
+
+    Raises Unreadable.
+    """
     try:
         import pypdf
     except ModuleNotFoundError as error:
@@ -29,14 +39,17 @@ def pdf(data: bytes, spec: CorpusSpec) -> Page:  # noqa: ARG001 - the signature 
         file = pypdf.PdfReader(io.BytesIO(data))
         if file.is_encrypted and not file.decrypt(""):
             raise Unreadable("encrypted", "the PDF asks for a password")  # noqa: TRY301 - passes the net below
-        pages = [page.extract_text() for page in file.pages]
+        # pypdf gives halves of surrogate pairs where a font's character map is broken
+        pages = [_scalars(page.extract_text()).strip() for page in file.pages]
         about = file.metadata
     except (Unreadable, MemoryError):
         raise
     except Exception as error:
         raise Unreadable("broken", f"not a readable PDF: {type(error).__name__}: {error}"[:500]) from error
-    # pypdf gives halves of surrogate pairs where a font's character map is broken.
-    text = "\n\n".join(stripped for page in pages if (stripped := _scalars(page).strip()))
+    outline = _outline(file) if any(pages) else {}
+    if outline:
+        pages = [_with_headings(page, outline.get(number, [])) for number, page in enumerate(pages)]
+    text = "\n\n".join(filter(None, pages))
     if not text:
         raise Unreadable("empty", f"no text layer on {len(pages):,} pages: a scan needs OCR first")
     metadata: dict[str, Json] = {"pages": len(pages)}
@@ -45,7 +58,52 @@ def pdf(data: bytes, spec: CorpusSpec) -> Page:  # noqa: ARG001 - the signature 
         key: one_line(_scalars(value)) for key, value in named.items() if isinstance(value, str) and value.strip()
     }
     title = about.title if about and isinstance(about.title, str) else ""
-    return Page(text, one_line(_scalars(title)), metadata)
+    return Page(text, one_line(_scalars(title)), metadata, media_type="text/markdown" if outline else "")
+
+
+def _outline(file: PdfReader) -> dict[int, list[tuple[int, str]]]:
+    """Page (from 0) -> (level from 1, title) of the entries of the outline there; nothing where it is broken."""
+    found: dict[int, list[tuple[int, str]]] = {}
+    try:
+        for level, entry in itertools.islice(_entries(file.outline, 1), _ENTRIES):
+            number = file.get_destination_page_number(entry)
+            if number is not None and (title := one_line(_scalars(str(entry.title or "")))):
+                found.setdefault(number, []).append((level, title))
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - the text is whole without it
+        return {}
+    return found
+
+
+def _entries(outline: list[Any], level: int) -> Iterator[tuple[int, Any]]:
+    for item in outline:
+        if isinstance(item, list):
+            yield from _entries(item, level + 1)
+        else:
+            yield level, item
+
+
+def _with_headings(page: str, headings: list[tuple[int, str]]) -> str:
+    """A page whose headings are marked where they stand; one that is not found stands where it may begin at the latest."""
+    lines = _ACCIDENT.sub(r"\\", page).split("\n") if page else []
+    at = 0
+    for level, title in headings:
+        mark, wanted = "#" * min(level, 6) + " ", _letters(title)
+        found = next((n for n in range(at, len(lines)) if _letters(lines[n]) == wanted), None)
+        if found is None:
+            lines.insert(at, mark + title)
+            found = at
+        else:
+            lines[found] = mark + lines[found].strip()
+        at = found + 1
+    return "\n".join(lines)
+
+
+def _letters(text: str) -> str:
+    """A heading without numbering, spaces and punctuation: an outline often spells it a little differently."""
+    bare = _NUMBERING.sub("", text) or text
+    return "".join(letter for letter in bare.casefold() if letter.isalnum())
 
 
 def _scalars(text: str) -> str:
@@ -92,10 +150,11 @@ def _refuse_bomb(data: bytes) -> None:
 def _blocks(file: DocxDocument) -> Iterator[str]:
     from docx.table import Table
 
-    before = ""
+    before, below = "", 0
     for block in file.iter_inner_content():
-        kind, text = ("table", _table(block)) if isinstance(block, Table) else _paragraph(block)
+        kind, text = ("table", _table(block)) if isinstance(block, Table) else _paragraph(block, below)
         if text:
+            below = 1 if kind == "title" else below
             if before:
                 yield "\n" if kind == before == "item" else "\n\n"
             yield text
@@ -103,16 +162,17 @@ def _blocks(file: DocxDocument) -> Iterator[str]:
     yield "\n"
 
 
-def _paragraph(block: Any) -> tuple[str, str]:
+def _paragraph(block: Any, below: int) -> tuple[str, str]:
+    """Kind and text of a paragraph; `below` is 1 behind a title, which stands above all headings."""
     text = " ".join(block.text.split(" ")).strip()
     if not text:
         return "", ""
     style = (block.style.name if block.style is not None else "") or ""
     kind, _, level = style.partition(" ")
     if style == "Title":
-        return "heading", f"# {one_line(text)}"
+        return "title", f"# {one_line(text)}"
     if kind == "Heading" and level.isdigit():
-        return "heading", f"{'#' * min(int(level), 6)} {one_line(text)}"
+        return "heading", f"{'#' * min(int(level) + below, 6)} {one_line(text)}"
     if kind == "List" or (block._p.pPr is not None and block._p.pPr.numPr is not None):  # noqa: SLF001 - no other way
         depth = _depth(block, style)
         bullet = "1. " if "Number" in style else "- "

@@ -19,6 +19,8 @@ class Page:
     """Empty where the file names none: the file's name stands in."""
     metadata: dict[str, Json] = field(default_factory=dict)
     body_start: int = 0
+    media_type: str = ""
+    """Empty for that of the reader."""
 
 
 class Unreadable(Exception):

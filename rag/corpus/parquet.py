@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
-from rag.corpus.records import Rows
+from rag.corpus.page import Unreadable
+from rag.corpus.records import Rows, refuse_equal_names
 from rag.corpus.spec import CorpusSpec
 
 _BATCH = 256
 
 
 def rows(file: BinaryIO, spec: CorpusSpec) -> Rows:  # noqa: ARG001 - the signature of all readers
-    """Each row with its number, from 1. Page checksums are verified where the file has them."""
+    """Each row with its number, from 1. Page checksums are verified where the file has them. Raises Unreadable."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     # No pre-buffering: it would hold whole column chunks of a row group in memory.
-    table = pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False)
+    try:
+        table = pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False)
+    except pa.ArrowInvalid as error:
+        raise Unreadable("broken", f"not a readable Parquet file: {error}"[:500]) from error
+    refuse_equal_names(table.schema_arrow.names)
     number = 0
     for batch in table.iter_batches(_BATCH, use_threads=False):
         for row in batch.to_pylist():

@@ -147,7 +147,7 @@ class _Files:
             title=page.title or stem_of(path),
             source=source,
             source_sha256=digest.hexdigest(),
-            media_type=reader.media_type,
+            media_type=page.media_type or reader.media_type,
             reader=reader.identity,
             metadata=page.metadata,
             body_start=page.body_start,

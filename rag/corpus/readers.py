@@ -65,12 +65,12 @@ READERS: dict[str, Reader] = {
     "ndjson": _JSONL,
     "csv": Reader("csv/1", rows=delimited.rows),
     "tsv": Reader("tsv/1", rows=delimited.tab_separated),
-    "parquet": Reader("parquet/1", rows=parquet.rows, seekable=True),
+    "parquet": Reader("parquet/2", rows=parquet.rows, seekable=True),
     "html": _HTML,
     "htm": _HTML,
     "xhtml": _HTML,
-    "pdf": Reader("pdf/1", "text/plain", office.pdf, package="pypdf", guarded=0),
-    "docx": Reader("docx/1", "text/markdown", office.docx, package="python-docx", guarded=0),
+    "pdf": Reader("pdf/2", "text/plain", office.pdf, package="pypdf", guarded=0),
+    "docx": Reader("docx/2", "text/markdown", office.docx, package="python-docx", guarded=0),
 }
 """Suffix in lower case -> its reader."""
 PACKINGS: dict[str, Packing] = {"gz": "gz", "zst": "zst"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import collections
 import datetime as dt
 import decimal
 import hashlib
@@ -120,6 +121,13 @@ class RecordMaker:
             there = ", ".join(map(repr, names[:30])) or "none"
             raise Unreadable("columns", f"{asked}; columns: {there[:500]}. Name it in [corpus] text_column")
         return Columns(_column(names, spec.id_column, "id"), text, _column(names, spec.title_column, "title"))
+
+
+def refuse_equal_names(names: list[str]) -> None:
+    """A row is read by its names, so that one of two equal ones would be lost. Raises Unreadable."""
+    if len(set(names)) != len(names):
+        twice = [name for name, count in collections.Counter(names).most_common(20) if count > 1]
+        raise Unreadable("columns", f"columns with the same name: {', '.join(map(repr, twice))}")
 
 
 def _column(names: tuple[str, ...], wanted: str | None, part: str) -> str | None:

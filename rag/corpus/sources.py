@@ -21,6 +21,8 @@ from rag.types import Excluded
 PAGE_LIMIT = 256 * 1024 * 1024
 """Bytes of a file that is one document."""
 _INODE = (1 << 63) - 1
+_STORE = "the store: what this program has written itself is no document"
+_STORE_FOLDERS = frozenset({"cache", "indexes", "ledger", "results", "staging"})
 _Link = tuple[int, int]
 
 
@@ -69,6 +71,14 @@ def roots_of(spec: CorpusSpec) -> tuple[Root, ...]:
             problems.append(_missing(absolute, str(path)))
     if not spec.paths:
         problems.append(Problem("corpus.paths", "no path is named", "name a folder, file or pattern in [corpus] paths"))
+    store = _real(spec.store)
+    for root in found:
+        place = os.path.join(root.folder, root.single or "")
+        if store and _is_the_store(_real(place), store):
+            what = f"the corpus path {place.rstrip('/')} is in the store, among what this program has written itself"
+            problems.append(
+                Problem("corpus.paths", what, "name the folder of the documents, or put the store elsewhere")
+            )
     if problems:
         raise CorpusMissing("; ".join(problem.what for problem in problems), problems)
     labels = _labels([root.folder for root in found])
@@ -118,7 +128,7 @@ def listed(spec: CorpusSpec) -> Listing:
     exclude = compiled((*spec.exclude, *(f"/{tree[:-3]}" for tree in spec.exclude if tree.endswith("/**"))))
     seen: set[str] | None = set() if len(listing.roots) > 1 else None
     for number, root in enumerate(listing.roots):
-        _Walk(root, number, include, exclude, bool(spec.exclude), listing, seen).run()
+        _Walk(root, number, include, exclude, bool(spec.exclude), listing, seen, _real(spec.store)).run()
     return listing
 
 
@@ -134,6 +144,8 @@ class _Walk:
     listing: Listing
     seen: set[str] | None
     """Absolute paths that an earlier root has listed; None when there is only one root."""
+    store: str
+    """The resolved folder of the store; empty where there is none."""
     pattern: Patterns = field(init=False)
     real: str = field(init=False)
     entered: set[_Link] = field(default_factory=set)
@@ -199,7 +211,12 @@ class _Walk:
     def _enter(self, folder: str, prefix: str) -> None:
         if self.exclude.match(prefix[:-1]):
             return
-        if self.pattern.below(prefix) and self.include.below(prefix):
+        if not (self.pattern.below(prefix) and self.include.below(prefix)):
+            return
+        # only a folder of the store's name is resolved: that costs a system call for each part of its path
+        if self.store and folder.endswith(self.store[self.store.rfind("/") :] + "/") and _real(folder) == self.store:
+            self._out(prefix[:-1], "outside the corpus", _STORE)
+        else:
             self.stack.append((folder, prefix))
 
     def _file(self, path: str, status: os.stat_result, absolute: str) -> None:
@@ -250,6 +267,8 @@ class _Walk:
             self._out(path, "link", why)
         elif not is_inside(target, self.real):
             self._out(path, "outside the corpus", "a link that leads out of the listed folder")
+        elif self.store and is_inside(target, self.store):
+            self._out(path, "outside the corpus", _STORE)
         elif not stat.S_ISDIR(status.st_mode):
             self._file(path, status, folder + entry.name)
         elif is_inside(os.path.realpath(folder), target) or (status.st_dev, status.st_ino) in self.entered:
@@ -269,6 +288,15 @@ class _Walk:
     def _out(self, path: str, reason: str, detail: str) -> None:
         source = source_name(self.root, path)
         self.listing.excluded.append(Excluded(source, "read", reason, detail))
+
+
+def _real(folder: Path | str | None) -> str:
+    return os.path.realpath(folder) if folder else ""
+
+
+def _is_the_store(path: str, store: str) -> bool:
+    """Whether a resolved path is the store or one of its own folders; a corpus may lie in a folder beside those."""
+    return path == store or (is_inside(path, store) and path[len(store) :].split("/")[1] in _STORE_FOLDERS)
 
 
 def source_name(root: Root, path: str) -> str:

@@ -30,6 +30,8 @@ class CorpusSpec:
     id_column: str | None = None
     text_column: str | None = None
     title_column: str | None = None
+    store: Path | None = None
+    """Where this program writes: below a listed folder it is one excluded row, never read as documents."""
 
     def __post_init__(self) -> None:
         if self.encoding is None:

@@ -7,6 +7,7 @@ length and JSON. The child ends when its standard input does, so it never outliv
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import os
@@ -155,4 +156,4 @@ def _answer(header: dict[str, Any], data: bytes) -> dict[str, Any]:
         return {"reason": "too large", "detail": f"takes more than {MEMORY:,} bytes of memory to read"}
     except Exception as error:  # noqa: BLE001 - one bad file never ends the run
         return {"reason": "failed", "detail": f"{type(error).__name__}: {error}"[:500]}
-    return {"text": page.text, "title": page.title, "metadata": page.metadata, "body_start": page.body_start}
+    return dataclasses.asdict(page)

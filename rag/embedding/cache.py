@@ -8,6 +8,7 @@ Writers only add files, so that any number of them can work at once; `docs/forma
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import mmap
@@ -34,6 +35,8 @@ MERGE_ABOVE = 64
 MERGED_BYTES = 24 << 20
 _NAME = re.compile(r"\d{13}-[0-9a-f]{16}\.arrow")
 REPAIR = "ragline repair"
+CACHE_FORMATS = f"a format up to {CACHE_FORMAT}"
+NEWER_REMEDY = f"upgrade ragline; if no newer one has ever written here, the file is damaged: remove it, and `{REPAIR}` makes it anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +182,12 @@ def namespace_name(identity: EmbeddingIdentity) -> str:
     return f"{readable}-{digest(identity_json(identity))[:12]}"
 
 
+def namespace_bytes(identity: EmbeddingIdentity, dimensions: int | None) -> bytes:
+    """The namespace.json of an identity whose vectors have so many numbers."""
+    content = {"format": CACHE_FORMAT, "vector_dimensions": dimensions, **identity_json(identity)}
+    return canonical(content) + b"\n"
+
+
 class VectorCache:
     """The vectors of one embedding identity."""
 
@@ -283,8 +292,7 @@ class VectorCache:
         path = self.folder / "namespace.json"
         if path.exists():
             return
-        content = {"format": CACHE_FORMAT, "vector_dimensions": dimensions, **identity_json(self._identity)}
-        storage.write(path, canonical(content) + b"\n")
+        storage.write(path, namespace_bytes(self._identity, dimensions))
 
 
 def _order(keys: Keys) -> NDArray[np.intp]:
@@ -340,7 +348,7 @@ def serialise(keys: Keys, vectors: Floats, tokens: NDArray[np.uint32]) -> Any:
 def segment_names(folder: Path) -> list[str]:
     """The names of a namespace's segments, oldest first."""
     try:
-        return sorted(name.name for name in folder.iterdir() if _NAME.fullmatch(name.name))
+        return sorted(name.name for name in folder.iterdir() if _NAME.fullmatch(name.name) and not name.is_dir())
     except FileNotFoundError:
         return []
 
@@ -371,11 +379,11 @@ def _refuse_newer(folder: Path) -> None:
     path = folder / "namespace.json"
     try:
         found = json.loads(path.read_bytes()).get("format", 0)
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return
     if isinstance(found, int) and found > CACHE_FORMAT:
         what = f"the vector cache {folder} has format {found}; this ragline reads up to {CACHE_FORMAT}"
-        raise FormatTooNew(what, [Problem(str(path), what, "upgrade ragline")])
+        raise FormatTooNew(what, [Problem(str(path), what, NEWER_REMEDY)])
 
 
 def broken_segments(store: Path) -> Iterator[tuple[Path, str, str]]:
@@ -389,25 +397,32 @@ def broken_segments(store: Path) -> Iterator[tuple[Path, str, str]]:
                 continue
             if actual != name[14:30]:
                 yield path, name[14:30], actual
-        description = folder / "namespace.json"
-        identity = read_namespace(folder)
-        if segment_names(folder) and (
-            identity is None or namespace_name(identity) != folder.name or _restated(description)
-        ):
-            yield description, f"what {folder.name} stands for", "something else"
+        if segment_names(folder):
+            yield from _restated(folder)
 
 
-def _restated(path: Path) -> bool:
-    """Whether a namespace.json says anything but what `add` has written."""
+def _restated(folder: Path) -> Iterator[tuple[Path, str, str]]:
+    """A namespace.json that says anything but what `add` has written. A newer format may be a flipped digit, too."""
+    path = folder / "namespace.json"
     try:
-        data = path.read_bytes()
-        content = json.loads(data)
-        if content["format"] > CACHE_FORMAT:
-            return False  # a newer program's: opening it says so
-        sound = isinstance(content["vector_dimensions"], int)
-        return not sound or data != canonical(content) + b"\n"
-    except (OSError, ValueError, KeyError, TypeError):
-        return True
+        _refuse_newer(folder)
+    except FormatTooNew as error:
+        yield path, CACHE_FORMATS, error.message
+        return
+    identity = read_namespace(folder)
+    try:
+        dimensions = json.loads(path.read_bytes())["vector_dimensions"]
+        with contextlib.suppress(Damaged, FileNotFoundError):
+            dimensions = Segment(folder / segment_names(folder)[0]).dimensions
+        sound = (
+            identity is not None
+            and namespace_name(identity) == folder.name
+            and path.read_bytes() == namespace_bytes(identity, dimensions)
+        )
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
+        sound = False
+    if not sound:
+        yield path, f"what {folder.name} stands for", "something else"
 
 
 def read_namespace(folder: Path) -> EmbeddingIdentity | None:
@@ -417,5 +432,5 @@ def read_namespace(folder: Path) -> EmbeddingIdentity | None:
         return EmbeddingIdentity(
             content["provider"], content["model"], content["base_url"], content["revision"], content["dimensions"]
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

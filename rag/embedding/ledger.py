@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from rag import storage
 from rag.errors import FormatTooNew, Problem
@@ -30,6 +32,17 @@ class Entry:
     format: int = FORMAT
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A line that is no entry: torn by a loss of power, or changed by hand."""
+
+    path: Path
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}"
+
+
 def record(
     store: Path, at: datetime, command: str, model: str, usage: Usage, saved_usd: float | None, outcome: str
 ) -> None:
@@ -47,18 +60,43 @@ def record(
     storage.append_line(store / "ledger" / f"{at:%Y-%m}.jsonl", json.dumps(asdict(entry), sort_keys=True))
 
 
-def entries(store: Path) -> Iterator[Entry]:
-    """Every readable line, oldest first; a torn last line (power loss) is passed over.
-
-    Raises FormatTooNew where a newer program has written.
-    """
+def lines(store: Path) -> Iterator[Entry | Unreadable]:
+    """Every line, oldest first. Raises FormatTooNew where a newer program has written, StorageFailed."""
     for path in sorted((store / "ledger").glob("*.jsonl")):
-        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-            try:
-                values = json.loads(line)
-                if values["format"] > FORMAT:
-                    what = f"{path} has lines of format {values['format']}; this ragline reads up to {FORMAT}"
-                    raise FormatTooNew(what, [Problem(str(path), what, "upgrade ragline")])
-                yield Entry(**values)
-            except (ValueError, TypeError, KeyError):
-                continue
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise storage.unreadable(path, error) from error
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.strip():
+                yield _entry(line, path, number)
+
+
+def entries(store: Path) -> Iterator[Entry]:
+    """Every readable line, oldest first. Raises as `lines`."""
+    return (line for line in lines(store) if isinstance(line, Entry))
+
+
+def _entry(line: str, path: Path, number: int) -> Entry | Unreadable:
+    try:
+        values = json.loads(line)
+        if _whole(values["format"]) and values["format"] > FORMAT:
+            what = f"{path}:{number} has format {values['format']}; this ragline reads up to {FORMAT}"
+            remedy = "upgrade ragline; if no newer one has ever written here, the line is damaged: mend or remove it"
+            raise FormatTooNew(what, [Problem(f"{path}:{number}", what, remedy)])
+        entry = Entry(**values)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return Unreadable(path, number)
+    sound = all(_CHECKS[str(field.type)](getattr(entry, field.name)) for field in dataclasses.fields(entry))
+    return entry if sound else Unreadable(path, number)
+
+
+def _whole(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 63
+
+
+def _amount(value: Any) -> bool:
+    return value is None or (type(value) in (int, float) and 0 <= value < 1 << 63)
+
+
+_CHECKS = {"str": lambda value: isinstance(value, str), "int": _whole, "float | None": _amount}

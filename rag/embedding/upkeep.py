@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from rag import storage
 from rag.clock import Clock
-from rag.digest import CACHE_FORMAT, canonical, file_sha256, identity_json
+from rag.digest import file_sha256
 from rag.embedding.cache import (
     Floats,
     Keys,
     Segment,
     VectorCache,
+    namespace_bytes,
     namespace_name,
     namespaces,
     read_namespace,
@@ -103,8 +104,7 @@ def mend_namespace(path: Path, known: Iterable[EmbeddingIdentity]) -> bool:
         if namespace_name(identity) == path.parent.name:
             names = segment_names(path.parent)
             dimensions = Segment(path.parent / names[0]).dimensions if names else identity.dimensions
-            content = {"format": CACHE_FORMAT, "vector_dimensions": dimensions, **identity_json(identity)}
-            storage.write(path, canonical(content) + b"\n")
+            storage.write(path, namespace_bytes(identity, dimensions))
             return True
     return False
 

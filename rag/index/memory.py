@@ -43,7 +43,7 @@ class Memory:
                 return None
             snapshot = Snapshot.from_bytes(body)
             return Remembered(snapshot, values["fingerprint"], values["content_digest"]) if snapshot else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def save(self, snapshot: Snapshot, fingerprint: str, content_digest: str) -> None:

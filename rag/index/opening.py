@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -25,6 +26,8 @@ def load_manifest(folder: Path) -> Manifest:
         return Manifest.load(folder / MANIFEST)
     except FileNotFoundError:
         raise damaged(folder / MANIFEST, "it is missing", VERSION_REMEDY) from None
+    except (IsADirectoryError, NotADirectoryError) as error:
+        raise damaged(folder / MANIFEST, error.strerror or str(error), VERSION_REMEDY) from error
 
 
 def pin_version(folder: Path) -> BinaryIO | None:
@@ -36,6 +39,8 @@ def pin_version(folder: Path) -> BinaryIO | None:
         if folder.is_dir():
             raise damaged(path, "it is missing", VERSION_REMEDY) from None
         return None
+    except (IsADirectoryError, NotADirectoryError) as error:
+        raise damaged(path, error.strerror or str(error), VERSION_REMEDY) from error
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         if os.fstat(file.fileno()).st_ino == path.stat().st_ino:
@@ -51,8 +56,8 @@ def unread(folder: Path) -> Iterator[bool]:
     """Whether nobody has the version open; nobody can open it until the block ends."""
     try:
         file = (folder / MANIFEST).open("rb")
-    except OSError:
-        yield True
+    except OSError as error:
+        yield not isinstance(error, PermissionError)  # what we may not read, another may have open
         return
     with file:
         try:
@@ -65,6 +70,8 @@ def unread(folder: Path) -> Iterator[bool]:
 
 def open_file(path: Path) -> int:
     try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise damaged(path, os.strerror(error.errno or 0), "run `ragline repair`") from error

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import json
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -293,6 +293,12 @@ class DocumentTable(Table):
                 yield doc_id, json.loads(text), first, chunks
                 first += chunks
 
+    def values(self, key: str) -> Counter[str]:
+        """What a filter of this key can match, and how many documents have it."""
+        return Counter(
+            text for _, metadata, *_ in self.metadata() if key in metadata for text in set(_texts(metadata[key]))
+        )
+
     def where(self, filters: Mapping[str, Sequence[str]]) -> NDArray[np.int64]:
         """The rows of documents whose metadata match: AND over keys, OR within one, equality of strings.
 
@@ -313,8 +319,13 @@ class DocumentTable(Table):
 
 
 def _matches(value: Json, wanted: Sequence[str]) -> bool:
-    members = value if isinstance(value, list) else [value]
-    return any((item if isinstance(item, str) else json.dumps(item, sort_keys=True)) in wanted for item in members)
+    return any(text in wanted for text in _texts(value))
+
+
+def _texts(value: Json) -> Iterator[str]:
+    """What a filter is compared with."""
+    for item in value if isinstance(value, list) else [value]:
+        yield item if isinstance(item, str) else json.dumps(item, sort_keys=True)
 
 
 class ExcludedTable(Table):

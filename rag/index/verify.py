@@ -19,7 +19,7 @@ from rag.index.opening import VERSION_REMEDY
 from rag.index.search import map_index
 from rag.index.tables import ChunkTable, DocumentTable
 from rag.index.versions import Versions
-from rag.storage import create, faultpoint, staging
+from rag.storage import create, faultpoint, staging, unreadable
 
 _REPAIRS = {
     "index.faiss": "`ragline repair` builds it again from the vector cache",
@@ -83,8 +83,8 @@ def verify(versions: Versions, version: int | None = None) -> Verified:
         checked += 1
         try:
             Current.parse(backup.read_bytes(), backup)
-        except Damaged as error:
-            findings.append(_finding("CURRENT.backup", "a copy of CURRENT", error.message))
+        except (Damaged, IsADirectoryError) as error:
+            findings.append(_finding("CURRENT.backup", "a copy of CURRENT", _why(error)))
     number = version if version is not None else state.version if state else max(versions.numbers(), default=None)
     if number is None:
         return Verified(None, checked, tuple(findings))
@@ -109,6 +109,8 @@ def check_folder(folder: Path, manifest_sha256: str | None = None) -> Iterator[F
             yield _finding(MANIFEST, manifest_sha256, actual)
             return
         manifest = Manifest.parse(data, folder / MANIFEST)
+    except PermissionError as error:
+        raise unreadable(folder / MANIFEST, error) from error  # no damage, and nothing to drop
     except (OSError, Damaged) as error:
         yield _finding(MANIFEST, "sealed JSON", _why(error))
         return
@@ -120,7 +122,7 @@ def check_folder(folder: Path, manifest_sha256: str | None = None) -> Iterator[F
     broken = False
     for name, wanted in manifest.files.items():
         path = folder / name
-        actual = file_sha256(path) if path.is_file() else "missing"
+        actual = file_sha256(path) if path.is_file() else "a folder" if path.is_dir() else "missing"
         if actual != wanted.sha256:
             size = f" ({path.stat().st_size:,} bytes)" if path.is_file() else ""
             yield _finding(name, f"{wanted.sha256} ({wanted.bytes:,} bytes)", actual + size)

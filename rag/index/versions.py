@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from rag.index.current import CURRENT_REMEDY, Current, Hold, Published, damaged
 from rag.index.manifest import BUILD, MANIFEST, Manifest, read_sealed
 from rag.index.opening import load_manifest, open_pinned, pin_version, unread
 from rag.index.search import OpenVersion
-from rag.storage import faultpoint, move_folder, remove_file, remove_folder, sync_tree, write
+from rag.storage import faultpoint, move_folder, remove_file, remove_folder, sync_tree, unreadable, write
 from rag.types import Json
 
 _NAME = re.compile(r"v(\d{6,})")
@@ -70,7 +70,7 @@ class Versions:
     def state(self) -> Current:
         """What CURRENT says, or nothing at all in a store without versions.
 
-        Raises Damaged where there are versions and no CURRENT that can be read; FormatTooNew.
+        Raises Damaged where there are versions and no CURRENT that can be read; FormatTooNew, StorageFailed.
         """
         try:
             data = self._current.read_bytes()
@@ -78,6 +78,11 @@ class Versions:
             if self.numbers() or self._backup.exists():
                 raise damaged(self._current, "it is missing", CURRENT_REMEDY) from None
             return Current(None, None, 0, None)
+        except IsADirectoryError:
+            remedy = "move it away, then run `ragline repair`"
+            raise damaged(self._current, "it is a folder, not a file", remedy) from None
+        except OSError as error:
+            raise unreadable(self._current, error) from error
         return Current.parse(data, self._current)
 
     def current(self) -> Current | None:
@@ -317,18 +322,27 @@ class Versions:
         Kept are CURRENT's version and the one a rollback would go to, the newest `keep`, `protected`, those that a
         reader holds, and unpublished ones newer than CURRENT's unless `staged`. Raises as `state`; StorageFailed.
         """
-        state = self.state()
-        numbers = self.numbers()
+        state, numbers = self.state(), self.numbers()
         ever = {entry.version for entry in state.published}
         kept = {state.version, self.rollback_target(state), *protected, *(numbers[-keep:] if keep > 0 else [])}
         if not staged:
             kept |= {number for number in numbers if number not in ever and number > (state.version or 0)}
+        return self._remove([number for number in numbers if number not in kept], state, dry_run=dry_run)
+
+    def drop(self, versions: Iterable[int]) -> tuple[int, ...]:
+        """Remove these versions but the live one and those that a reader holds; gives the numbers removed.
+
+        For versions that are damaged for good: nothing else is kept. Raises as `state`; StorageFailed.
+        """
+        state = self.state()
+        return self._remove([number for number in versions if number != state.version], state)
+
+    def _remove(self, numbers: Sequence[int], state: Current, *, dry_run: bool = False) -> tuple[int, ...]:
         removed: tuple[int, ...] = ()
-        if not dry_run and numbers and state.last < numbers[-1]:
-            self._swap(replace(state, last=numbers[-1]))
+        last = max(self.numbers(), default=0)
+        if not dry_run and state.last < last:
+            self._swap(replace(state, last=last))
         for number in numbers:
-            if number in kept:
-                continue
             with unread(self.folder(number)) as free:
                 if not free:
                     continue

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
+from rag.providers.chat import DoorChat
 from rag.providers.check import BadReply
-from rag.providers.door import Door, Reply
+from rag.providers.door import Reply
 from rag.providers.models import unknown
-from rag.providers.openai_api import count_of, json_object
+from rag.providers.openai_api import count_of
 from rag.providers.settings import ModelSettings, Surroundings
 from rag.types import Completion, Message
 
 _FINISH: Mapping[str, str] = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length"}
 
 
-class AnthropicChat:
+class AnthropicChat(DoorChat):
     """A chat model behind POST /v1/messages; `finish_reason` is told in the words of OpenAIChat."""
 
     def __init__(self, settings: ModelSettings, around: Surroundings) -> None:
@@ -24,40 +25,16 @@ class AnthropicChat:
         if importlib.util.find_spec("anthropic") is None:
             what = f"{settings.model} needs the package anthropic, which is not installed"
             raise unknown(settings.model, what, "pip install 'ragline[anthropic]'", "chat")
-        self._door = Door(settings, around, "anthropic")
-        self._model = settings.name
-        self.name = settings.model
+        super().__init__(settings, around, "anthropic")
 
-    async def complete(self, messages: Sequence[Message], max_tokens: int) -> Completion:
-        """The whole reply. Raises ProviderFailed, KeyMissing, UnknownModel."""
-
-        async def call() -> Reply[Completion]:
-            raw = await self._door.client().messages.with_raw_response.create(**self._asked(messages, max_tokens))
-            return self._whole(json_object(await raw.http_response.aread()), raw.headers)
-
-        return await self._door.send(self._tokens(messages, max_tokens), call)
-
-    async def stream(self, messages: Sequence[Message], max_tokens: int) -> AsyncIterator[str | Completion]:
-        """Pieces of text as they come, then the Completion. Raises ProviderFailed, KeyMissing, UnknownModel."""
-
-        def start() -> AsyncGenerator[str | Reply[Completion]]:
-            return self._pieces(messages, max_tokens)
-
-        async for item in self._door.stream(self._tokens(messages, max_tokens), start):
-            yield item if isinstance(item, str) else item.value
-
-    async def close(self) -> None:
-        """Close the connections of the running loop."""
-        await self._door.close()
+    def _create(self) -> Any:
+        return self._door.client().messages.with_raw_response.create
 
     def _asked(self, messages: Sequence[Message], max_tokens: int) -> dict[str, Any]:
         system = "\n\n".join(message.content for message in messages if message.role == "system")
         turns = [{"role": m.role, "content": m.content} for m in messages if m.role != "system"]
         asked: dict[str, Any] = {"model": self._model, "messages": turns, "max_tokens": max_tokens}
         return {**asked, "system": system} if system else asked
-
-    def _tokens(self, messages: Sequence[Message], max_tokens: int) -> int:
-        return self._door.estimate([message.content for message in messages]) + max_tokens
 
     def _whole(self, payload: dict[str, Any], headers: Any) -> Reply[Completion]:
         content = payload.get("content")
@@ -67,9 +44,8 @@ class AnthropicChat:
         text = "".join(str(block.get("text") or "") for block in blocks)
         return self._reply(text, payload.get("model"), str(payload["stop_reason"]), payload.get("usage"), headers)
 
-    async def _pieces(self, messages: Sequence[Message], max_tokens: int) -> AsyncGenerator[str | Reply[Completion]]:
-        create = self._door.client().messages.with_raw_response.create
-        raw = await create(**self._asked(messages, max_tokens), stream=True)
+    async def _pieces(self, asked: dict[str, Any]) -> AsyncGenerator[str | Reply[Completion]]:
+        raw = await self._create()(**asked, stream=True)
         text: list[str] = []
         usage: dict[str, Any] = {}
         model, finish = None, ""

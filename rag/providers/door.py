@@ -7,25 +7,30 @@ import contextlib
 import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final, Generic, TypeVar
-from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from rag.errors import KeyMissing, Problem, ProviderFailed, RaglineError, SettingsError, UnknownModel
+from rag.errors import KeyMissing, Problem, ProviderFailed, RaglineError, UnknownModel
 from rag.providers import retry
+from rag.providers.address import OWN_URLS, on_this_machine, other_server, plain_url
 from rag.providers.check import BadReply
 from rag.providers.limits import CREDIT, Budget, shared_budget
-from rag.providers.models import OWN_URLS
 from rag.providers.prices import price
 from rag.providers.retry import MOST, Backoff, Failure
-from rag.providers.secrets import Key, key_variable, on_this_machine, read_key
+from rag.providers.secrets import USUAL_ENV, Key, key_variable, read_key
 from rag.providers.settings import ModelSettings, Surroundings
 from rag.types import Usage
 
 V = TypeVar("V")
 _BYTES_PER_TOKEN: Final = 3.0
+STREAM_TIMES: Final = 10.0
+"""A reply in pieces may take `timeout` from piece to piece, and this many times that in all."""
+FREE_ROOM: Final = 1 << 20
+"""Bytes that any reply may have, whatever was asked: a refusal may be a page."""
+_room: ContextVar[int] = ContextVar("_room", default=FREE_ROOM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +54,8 @@ class Door:
         self._settings = settings
         self._around = around
         self._library = library
-        own_url = OWN_URLS[library]
-        self._url = settings.base_url or own_url
-        self.base_url = "" if (url := plain_url(self._url)) == plain_url(own_url) else url
+        self._url = settings.base_url or OWN_URLS[library]
+        self.base_url = other_server(library, settings.base_url)
         self._key: Key | None = None
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
         self._bytes = 0
@@ -107,22 +111,27 @@ class Door:
         self._bytes += sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
         self._billed += billed
 
-    async def send(self, tokens: int, call: Callable[[], Awaitable[Reply[V]]]) -> V:
-        """Send one request and give its value. Raises as `stream` does."""
+    async def send(self, tokens: int, room: int, call: Callable[[], Awaitable[Reply[V]]]) -> V:
+        """Send one request and give its value; the reply is whole within `timeout`. Raises as `stream` does."""
 
         async def once() -> AsyncGenerator[str | Reply[V]]:
             yield await call()
 
-        async with contextlib.aclosing(self.stream(tokens, once)) as items:
+        async with contextlib.aclosing(self.stream(tokens, room, once)) as items:
             async for item in items:
                 if not isinstance(item, str):
                     return item.value
         raise AssertionError("a stream ends with a reply or an error")
 
     async def stream(
-        self, tokens: int, start: Callable[[], AsyncGenerator[str | Reply[V]]]
+        self, tokens: int, room: int, start: Callable[[], AsyncGenerator[str | Reply[V]]]
     ) -> AsyncGenerator[str | Reply[V]]:
         """Pieces as they come, then the Reply; tried again, by the table, only before the first piece.
+
+        Parameters
+        ----------
+        tokens : what to reserve
+        room : bytes that a right reply may have at most, beside FREE_ROOM
 
         Raises ProviderFailed, KeyMissing, UnknownModel.
         """
@@ -132,8 +141,10 @@ class Door:
             begun = False
             async with self.budget.reserve(tokens) as grant:
                 try:
+                    _room.set(FREE_ROOM + room)
+                    end = asyncio.get_running_loop().time() + STREAM_TIMES * self._settings.timeout
                     async with contextlib.aclosing(start()) as items:
-                        async for item in items:
+                        while (item := await self._next(items, end)) is not None:
                             if isinstance(item, str):
                                 begun = True
                                 yield item
@@ -159,8 +170,16 @@ class Door:
         raised = self._error(failure, tries.total(), wait)
         raise raised from (None if self._hider().is_in(cause) else cause)
 
+    async def _next(self, items: AsyncGenerator[V], end: float) -> V | None:
+        """The next item, or None at the end. A server that drips keeps every read short: only a clock around it helps."""
+        until = min(end, asyncio.get_running_loop().time() + self._settings.timeout)
+        async with asyncio.timeout_at(until):
+            return await anext(items, None)
+
     def _new_client(self) -> Any:
         import importlib
+
+        from rag.providers.measured import hook
 
         library: Any = importlib.import_module(self._library)
         if self._key is None:
@@ -168,7 +187,11 @@ class Door:
         make = library.AsyncOpenAI if self._library == "openai" else library.AsyncAnthropic
         # a proxy from the environment cannot reach this machine; base_url is always given, or the library would read it
         # from a variable that our identity does not know of
-        http = library.DefaultAsyncHttpxClient(trust_env=False) if on_this_machine(self._url) else None
+        http = library.DefaultAsyncHttpxClient(
+            trust_env=not on_this_machine(self._url),
+            headers={"accept-encoding": "identity"},
+            event_hooks={"response": [hook(_room.get)]},
+        )
         return make(
             api_key=self._key.reveal(),
             base_url=self._url,
@@ -178,6 +201,11 @@ class Door:
         )
 
     def _classified(self, error: Exception) -> Failure:
+        if isinstance(error.__cause__, BadReply):  # anthropic's library calls whatever a hook raises a lost connection
+            error = error.__cause__
+        where = plain_url(self._url)
+        if isinstance(error, TimeoutError):
+            return Failure(retry.TABLE["connection"], f"no whole reply from {where} in the time it may take")
         known = retry.of_exception(error)
         if known is not None:
             return known
@@ -192,12 +220,10 @@ class Door:
             response = error.response
             return retry.of_status(error.status_code, response.headers, response.text, self._around.clock.utc())
         if isinstance(error, library.APITimeoutError | httpx2.TimeoutException):
-            return Failure(
-                retry.TABLE["connection"], f"no reply from {plain_url(self._url)} within {self._settings.timeout:g} s"
-            )
+            return Failure(retry.TABLE["connection"], f"no reply from {where} within {self._settings.timeout:g} s")
         if isinstance(error, library.APIConnectionError | httpx2.HTTPError):
             why = error.__cause__ or error
-            return Failure(retry.TABLE["connection"], f"no whole reply from {plain_url(self._url)}: {why}")
+            return Failure(retry.TABLE["connection"], f"no whole reply from {where}: {why}")
         if isinstance(error, library.APIError):
             return Failure(retry.TABLE["server"], f"the reply tells of an error: {error}")
         if self._hider().is_in(error):
@@ -223,8 +249,11 @@ class Door:
         what = self._hider().hide(f"{model}: {failure.message}{sent}")
         where = plain_url(self._url)
         if kind == "key":
-            variable = key_variable(self._settings)
-            return KeyMissing(what, [Problem(variable or where, what, "check the key, and its access to this model")])
+            variable, usual = key_variable(self._settings), USUAL_ENV[self._library]
+            remedy = "check the key, and its access to this model"
+            if not variable:
+                remedy = f"name the variable that holds this server's key with api_key_env ({usual} is sent to its own service only)"
+            return KeyMissing(what, [Problem(variable or where, what, remedy)])
         if kind == "model":
             remedy = "check the model's name; the base_url of an OpenAI-compatible server usually ends in /v1"
             return UnknownModel(what, [Problem(where, what, remedy)])
@@ -244,24 +273,3 @@ _REMEDIES: Mapping[str, str] = {
     "input": "make chunking.max_tokens smaller, or leave the text out",
     "request": "check the settings of this model against what the provider takes",
 }
-
-
-def plain_url(url: str) -> str:
-    """An address as it is compared and shown: lower case, no default port, slash at the end, user, password or query.
-
-    Raises SettingsError for what is no http address.
-    """
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if not host or parts.scheme.lower() not in ("http", "https"):
-        what = f"{url!r} is not the address of a server"
-        raise SettingsError("base_url is not an address", [Problem("base_url", what, "write http://host:port/v1")])
-    scheme = parts.scheme.lower()
-    if ":" in host:
-        host = f"[{host}]"
-    if port is not None and port != {"http": 80, "https": 443}[scheme]:
-        host = f"{host}:{port}"
-    return f"{scheme}://{host}{parts.path.rstrip('/')}"

@@ -12,9 +12,6 @@ from rag.errors import Problem, UnknownModel
 
 Kind = Literal["embedding", "chat"]
 
-OWN_URLS: Mapping[str, str] = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
-"""Where each provider's own service is; known names and prices are those of this address."""
-
 
 @dataclass(frozen=True, slots=True)
 class Known:

@@ -10,7 +10,7 @@ import base64
 import binascii
 import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,11 @@ from rag.providers.door import Door, Reply
 from rag.providers.models import EMBEDDING_MODELS
 from rag.providers.settings import ModelSettings, Surroundings
 from rag.types import EmbeddingIdentity, RequestLimits, Role
+
+_MOST_DIMENSIONS: Final = 16_384
+"""Of a model that has not answered yet."""
+_BYTES_PER_NUMBER: Final = 64
+"""A number on a line of its own in indented JSON; base64 takes 5.4."""
 
 
 class OpenAIEmbedding:
@@ -57,7 +62,8 @@ class OpenAIEmbedding:
             what = "an empty text has no embedding"
             raise ProviderFailed(what, [Problem(self.identity.name, what, "leave empty texts out")])
         tokens = self._door.estimate(texts)
-        return await self._door.send(tokens, lambda: self._try(texts, tokens))
+        room = len(texts) * (self._width or _MOST_DIMENSIONS) * _BYTES_PER_NUMBER
+        return await self._door.send(tokens, room, lambda: self._try(texts, tokens))
 
     async def close(self) -> None:
         """Close the connections of the running loop."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
+from rag.providers.chat import DoorChat
 from rag.providers.check import BadReply
-from rag.providers.door import Door, Reply
-from rag.providers.openai_api import count_of, json_object
+from rag.providers.door import Reply
+from rag.providers.openai_api import count_of
 from rag.providers.settings import ModelSettings, Surroundings
 from rag.types import Completion, Message
 
 
-class OpenAIChat:
+class OpenAIChat(DoorChat):
     """A chat model behind POST /chat/completions.
 
     `finish_reason` is `stop` for a whole reply, `length` for one cut at max_tokens, `refusal` or `content_filter` for
@@ -21,41 +22,16 @@ class OpenAIChat:
 
     def __init__(self, settings: ModelSettings, around: Surroundings) -> None:
         """Nothing is sent, imported or read from the environment yet. Raises SettingsError."""
-        self._door = Door(settings, around, "openai")
-        self._model = settings.name
+        super().__init__(settings, around, "openai")
         # OpenAI's reasoning models refuse max_tokens; many compatible servers ignore its successor
         self._limit = "max_tokens" if self._door.base_url else "max_completion_tokens"
-        self.name = settings.model
 
-    async def complete(self, messages: Sequence[Message], max_tokens: int) -> Completion:
-        """The whole reply. Raises ProviderFailed, KeyMissing, UnknownModel."""
-
-        async def call() -> Reply[Completion]:
-            create = self._door.client().chat.completions.with_raw_response.create
-            raw = await create(**self._asked(messages, max_tokens))
-            return self._whole(json_object(await raw.http_response.aread()), raw.headers)
-
-        return await self._door.send(self._tokens(messages, max_tokens), call)
-
-    async def stream(self, messages: Sequence[Message], max_tokens: int) -> AsyncIterator[str | Completion]:
-        """Pieces of text as they come, then the Completion. Raises ProviderFailed, KeyMissing, UnknownModel."""
-
-        def start() -> AsyncGenerator[str | Reply[Completion]]:
-            return self._pieces(messages, max_tokens)
-
-        async for item in self._door.stream(self._tokens(messages, max_tokens), start):
-            yield item if isinstance(item, str) else item.value
-
-    async def close(self) -> None:
-        """Close the connections of the running loop."""
-        await self._door.close()
+    def _create(self) -> Any:
+        return self._door.client().chat.completions.with_raw_response.create
 
     def _asked(self, messages: Sequence[Message], max_tokens: int) -> dict[str, Any]:
         turns = [{"role": message.role, "content": message.content} for message in messages]
         return {"model": self._model, "messages": turns, self._limit: max_tokens}
-
-    def _tokens(self, messages: Sequence[Message], max_tokens: int) -> int:
-        return self._door.estimate([message.content for message in messages]) + max_tokens
 
     def _whole(self, payload: dict[str, Any], headers: Any) -> Reply[Completion]:
         choices = payload.get("choices")
@@ -70,9 +46,8 @@ class OpenAIChat:
         finish = "refusal" if refusal else str(choice.get("finish_reason") or "unknown")
         return self._reply(text, payload, finish, payload.get("usage"), headers)
 
-    async def _pieces(self, messages: Sequence[Message], max_tokens: int) -> AsyncGenerator[str | Reply[Completion]]:
-        create = self._door.client().chat.completions.with_raw_response.create
-        raw = await create(**self._asked(messages, max_tokens), stream=True, stream_options={"include_usage": True})
+    async def _pieces(self, asked: dict[str, Any]) -> AsyncGenerator[str | Reply[Completion]]:
+        raw = await self._create()(**asked, stream=True, stream_options={"include_usage": True})
         text: list[str] = []
         finish, usage, refused = "", None, False
         head: dict[str, Any] = {}

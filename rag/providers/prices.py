@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rag.providers.models import OWN_URLS
+from rag.providers.address import other_server
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,6 @@ def price(model: str, base_url: str | None = None, overrides: Mapping[str, Price
     for name in names:
         if overrides and name in overrides:
             return overrides[name]
-    own = OWN_URLS.get(model.partition("/")[0], "")
-    if base_url and base_url.lower().rstrip("/") != own:
+    if other_server(model.partition("/")[0], base_url):
         return None
     return next((PRICES[name] for name in names if name in PRICES), None)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import base64
-import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from rag.errors import KeyMissing, Problem
+from rag.providers.address import on_this_machine, other_server
 from rag.providers.settings import ModelSettings
 
 HIDDEN: Final = "[key]"
 _SHAPE = re.compile(r"\bsk-[A-Za-z0-9_*-]{6,}")
-_DEFAULT_ENV: Mapping[str, str] = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
+USUAL_ENV: Mapping[str, str] = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
+"""Where the key of each provider's own service is; it goes nowhere else unless it is named for it."""
 
 
 class Key:
@@ -53,10 +54,13 @@ class Key:
 
 
 def key_variable(settings: ModelSettings) -> str:
-    """The environment variable that holds the key; empty when none is to be sent."""
+    """The environment variable that holds the key; empty when none is to be sent.
+
+    Another server than the provider's own gets a key only where `api_key_env` names one for it. Raises SettingsError.
+    """
     if settings.api_key_env is not None:
         return settings.api_key_env
-    return _DEFAULT_ENV.get(settings.provider, "")
+    return "" if other_server(settings.provider, settings.base_url) else USUAL_ENV.get(settings.provider, "")
 
 
 def read_key(settings: ModelSettings, environment: Mapping[str, str]) -> Key:
@@ -73,12 +77,3 @@ def read_key(settings: ModelSettings, environment: Mapping[str, str]) -> Key:
     if settings.base_url:
         remedy += '; for a server without keys write api_key_env = ""'
     raise KeyMissing(what, [Problem(variable, what, remedy)])
-
-
-def on_this_machine(base_url: str | None) -> bool:
-    """Whether an address is loopback, by its form alone."""
-    host = (urlsplit(base_url).hostname or "") if base_url else ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -25,7 +25,7 @@ class ModelSettings:
     tokens_per_minute: int | None = None
     concurrency: int = 8
     timeout: float = 120.0
-    """Seconds that one request may take."""
+    """Seconds that one request may take, whole; in a stream, from piece to piece (see STREAM_TIMES in door.py)."""
     patience: float = 7200.0
     """Seconds of one Retry-After that are waited for; a server that asks for more is not asked again."""
     texts_per_request: int | None = None

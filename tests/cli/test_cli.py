@@ -3,60 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flows.cli import main, parser
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a corpus and a ragline.toml, which is the working directory."""
-    corpus = tmp_path / "docs"
-    corpus.mkdir()
-    (corpus / "pass.md").write_text(
-        "---\nlang: en\n---\n# Marl Pass\n\nThe pass is closed by Lucie Ferrand from November to April.\n"
-    )
-    (corpus / "depot.md").write_text(
-        "---\nlang: de\n---\n# Depot\n\nDas Depot in Tessen hat vier Gleise und eine Drehscheibe.\n"
-    )
-    (corpus / "viaduct.md").write_text("# Aarle Viaduct\n\nThe viaduct has seven arches and was built in 1908.\n")
-    (tmp_path / "ragline.toml").write_text('store = "store"\n[corpus]\npaths = ["docs"]\n')
-    monkeypatch.chdir(tmp_path)
-    for name in list(os.environ):
-        if name.startswith("RAGLINE_") or name in ("OPENAI_API_KEY", "PREFECT_API_URL"):
-            monkeypatch.delenv(name)
-    return tmp_path
-
-
-class Said:
-    """What a command said, and how it ended."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def ragline(place: Path, capsys: pytest.CaptureFixture[str]) -> Any:
-    def run(*words: str) -> Said:
-        capsys.readouterr()
-        try:
-            code = main(list(words))
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return Said(code, out, err)
-
-    return run
+from flows.cli import parser
 
 
 def edit(place: Path, text: str = "# New\n\nSomething new happened at Gullvik Halt.\n") -> None:

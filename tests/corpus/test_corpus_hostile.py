@@ -72,7 +72,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "objects.jsonl": (b'{"a":' * 100_000, "nesting"),
     "quote.csv": (b'id,text\n1,"' + b"x\n" * 1_000_000, "broken"),
     "wide.csv": (b"," * 1_000_000 + b"\n" + b"," * 1_000_000, "columns"),
-    "trash.parquet": (b"PAR1" + os.urandom(1000) + b"\xff\xff\xff\x7fPAR1", "failed"),
+    "trash.parquet": (b"PAR1" + os.urandom(1000) + b"\xff\xff\xff\x7fPAR1", "broken"),
     "trash.pdf": (b"%PDF-1.7\n" + b"1 0 obj<</Kids[1 0 R]/Type/Pages/Count 9>>endobj\n" * 5_000, "broken"),
     "trash.docx": (b"PK\x03\x04" + b"\0" * 5_000, "broken"),
 }

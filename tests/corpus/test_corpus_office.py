@@ -4,6 +4,7 @@ import io
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,14 +90,72 @@ def test_pdf_and_docx_are_documents(tmp_path: Path) -> None:
     assert isinstance(word, Document)
     assert isinstance(print_, Document)
     assert word.text == (
-        "# The handbook\n\nFirst paragraph.\n\n## Deeper\n\n- one\n- two\n    - under two\n1. first\n\n"
+        "# The handbook\n\nFirst paragraph.\n\n### Deeper\n\n- one\n- two\n    - under two\n1. first\n\n"
         "| A | B\\|c |\n| --- | --- |\n| 1 | 2 3 |\n\nAfter the table.\n"
     )
     assert (word.title, word.media_type, word.metadata["author"]) == ("The handbook", "text/markdown", "Me")
-    assert word.reader.startswith("docx/1+python-docx-")
+    assert word.reader.startswith("docx/2+python-docx-")
     assert print_.text == "Page one says this.\n\nPage two."
+    assert print_.media_type == "text/plain"
     assert (print_.title, print_.metadata) == ("A title", {"pages": 2, "author": "An Author"})
-    assert print_.reader.startswith("pdf/1+pypdf-")
+    assert print_.reader.startswith("pdf/2+pypdf-")
+
+
+def a_pdf_with_outline(entries: list[tuple[str, int, int]], *pages: str) -> bytes:
+    """(title, level, page) of each entry."""
+    import pypdf
+
+    writer = pypdf.PdfWriter(io.BytesIO(a_pdf(*pages)))
+    above: list[Any] = [None]
+    for title, level, page in entries:
+        del above[level:]
+        above.append(writer.add_outline_item(title=title, page_number=page, parent=above[level - 1]))
+    out = io.BytesIO()
+    writer.write(out)
+    return out.getvalue()
+
+
+def test_the_outline_of_a_pdf_becomes_headings_where_they_stand_or_at_their_page(tmp_path: Path) -> None:
+    data = a_pdf_with_outline(
+        [("Rivets", 1, 0), ("Panel point 3", 2, 1), ("Measures", 1, 2)],
+        "1. RIVETS",
+        "# Four of them gave a dull sound.",
+        "Measures",
+        "None.",
+    )
+    (document,) = items(tmp_path, {"a.pdf": data})
+    assert isinstance(document, Document)
+    assert document.text == (
+        "# 1. RIVETS\n\n## Panel point 3\n\\# Four of them gave a dull sound.\n\n# Measures\n\nNone."
+    )
+    assert document.media_type == "text/markdown"
+
+
+def test_a_broken_outline_leaves_the_text_as_it_is(tmp_path: Path) -> None:
+    data = a_pdf("The text.").replace(b"/Type /Catalog", b"/Type /Catalog /Outlines 99 0 R")
+    looping = a_pdf_with_outline([("One", 1, 0), ("Two", 1, 0)], "The text.")
+    for name, content in (("a.pdf", data), ("b.pdf", looping.replace(b"/Next", b"/First"))):
+        (tmp_path / name).mkdir()
+        (document,) = items(tmp_path / name, {name: content})
+        assert isinstance(document, Document)
+        assert document.text.endswith("The text.")
+
+
+def test_headings_of_a_document_stand_below_its_title(tmp_path: Path) -> None:
+    import docx
+
+    texts = {}
+    for titled in (True, False):
+        file = docx.Document()
+        if titled:
+            file.add_heading("The handbook", 0)
+        for level in (1, 2, 6):
+            file.add_heading(f"Level {level}", level)
+        out = io.BytesIO()
+        file.save(out)
+        texts[titled] = office.docx(out.getvalue(), SPEC).text
+    assert texts[True] == "# The handbook\n\n## Level 1\n\n### Level 2\n\n###### Level 6\n"
+    assert texts[False] == "# Level 1\n\n## Level 2\n\n###### Level 6\n"
 
 
 def test_broken_encrypted_and_empty_files_are_rows_with_a_reason(tmp_path: Path) -> None:

@@ -222,8 +222,8 @@ def test_parquet_is_read_in_batches_with_all_its_types(tmp_path: Path) -> None:
         "struct": {"x": 1},
     }
     assert reasons(found) == [
-        ("c/broken.parquet", "failed"),
-        ("c/short.parquet", "failed"),
+        ("c/broken.parquet", "broken"),
+        ("c/short.parquet", "broken"),
         ("c/t.parquet:1000", "empty"),
     ]
 
@@ -381,3 +381,18 @@ def test_many_records_out_of_order_take_little_memory(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert count == 20_000
     assert peak < 20_000_000
+
+
+def test_a_parquet_file_that_is_broken_or_names_a_column_twice_is_one_row_with_its_reason(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table([pa.array(["a"]), pa.array(["b"])], names=["text", "text"]), tmp_path / "twice.parquet")
+    (tmp_path / "cut.parquet").write_bytes((tmp_path / "twice.parquet").read_bytes()[:-9])
+    (tmp_path / "empty.parquet").touch()
+    (tmp_path / "ok.md").write_text("fine")
+    spec = CorpusSpec((tmp_path,))
+    found = [item for item in read(snapshot(spec, None, 4 * 10**18), spec) if isinstance(item, Excluded)]
+    reasons = {item.source.rpartition("/")[2]: item.reason for item in found}
+    assert reasons == {"twice.parquet": "columns", "cut.parquet": "broken", "empty.parquet": "broken"}
+    assert any("columns with the same name: 'text'" in item.detail for item in found)

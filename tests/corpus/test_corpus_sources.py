@@ -220,3 +220,28 @@ def test_an_encoding_that_does_not_exist_is_refused() -> None:
     for name in ("utf-9", "base64", "\0"):
         with pytest.raises(SettingsError, match="unknown encoding"):
             CorpusSpec((), encoding=name)
+
+
+def test_the_store_in_a_corpus_is_one_row_and_never_read(tmp_path: Path) -> None:
+    write(tmp_path, "a.md", "data/b.md", "data/store/indexes/main/c.md", "data/store/cache/d.md", "other/store/e.md")
+    (tmp_path / "other" / "link").symlink_to(tmp_path / "data" / "store" / "indexes")
+    (tmp_path / "other" / "file.md").symlink_to(tmp_path / "data" / "store" / "cache" / "d.md")
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "data")
+    name, store = tmp_path.name, tmp_path / "elsewhere" / "store"
+    left_out = [(f"{name}/{path}", "outside the corpus") for path in ("data/store", "other/file.md", "other/link")]
+    paths, excluded = found(CorpusSpec((tmp_path,), exclude=("elsewhere",), store=store))
+    assert (paths, excluded) == (["a.md", "data/b.md", "other/store/e.md"], left_out)
+    assert found(CorpusSpec((tmp_path / "elsewhere",), store=store)) == (
+        ["b.md"],
+        [("elsewhere/store", "outside the corpus")],
+    )
+    assert found(CorpusSpec((tmp_path,), exclude=("elsewhere", "other", "data/store/**"), store=store))[1] == []
+
+
+def test_a_corpus_path_in_the_store_is_refused_unless_it_is_a_folder_of_the_users_own(tmp_path: Path) -> None:
+    write(tmp_path, "docs/a.md", "indexes/main/b.md", "c.md")
+    for path in (tmp_path, tmp_path / "indexes", tmp_path / "indexes" / "main" / "b.md", tmp_path / "*.md"):
+        with pytest.raises(CorpusMissing, match="is in the store") as caught:
+            found(CorpusSpec((path,), store=tmp_path))
+        assert caught.value.problems[0].remedy
+    assert found(CorpusSpec((tmp_path / "docs", tmp_path / "c.md"), store=tmp_path))[0] == ["a.md", "c.md"]

@@ -70,8 +70,8 @@ def test_the_readme_names_every_near_duplicate_and_every_superseded_document() -
 
 def test_headings_tables_and_lists_of_the_word_document_arrive_as_markdown() -> None:
     text = shipped()[0]["mountain/winter-evacuation-exercise-2026.docx"].text
-    assert text.startswith("# Winter evacuation of the Summit: exercise report 2026\n\n# Purpose and frame\n")
-    assert "\n## Waiting for the line\n" in text
+    assert text.startswith("# Winter evacuation of the Summit: exercise report 2026\n\n## Purpose and frame\n")
+    assert "\n### Waiting for the line\n" in text
     assert "\n| Alarm raised | 08:00 | 08:04 | siren key not on its hook |\n" in text
     assert "\n- Each floor of the hotel receives a tally board" in text
 

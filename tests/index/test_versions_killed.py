@@ -86,7 +86,7 @@ def test_killed_at_a_point_the_old_or_the_new_version_is_live(point: str, patter
             now = live(versions)
             assert now in allowed, f"{action} at {point}:{passage}"
             assert verify(versions).findings == ()
-            again = store / "staging" / "again"
+            again = store / "staging" / "again-1-00000000"
             if now != after or action in ("gc", "stage_only"):
                 shutil.copytree(pattern / "staging" / "s4", again)
                 run(store, action, str(again) if argument.startswith("staging") else argument)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from rag.errors import ProviderFailed, RaglineError
+from rag.providers import door
 from rag.providers.anthropic_api import AnthropicChat
 from rag.providers.openai_chat import OpenAIChat
 from rag.providers.prices import Price
@@ -89,7 +90,7 @@ class Run:
         self.clock = VirtualClock()
         around = Surroundings(self.clock, {"OPENAI_API_KEY": KEY, "ANTHROPIC_API_KEY": KEY}, Random(7))
         url = served.url if provider == "openai" else served.url.removesuffix("/v1")
-        asked = ModelSettings(f"{provider}/toy", url, **{**SHARED, **settings})
+        asked = ModelSettings(f"{provider}/toy", url, f"{provider.upper()}_API_KEY", **{**SHARED, **settings})
         self.model = OpenAIChat(asked, around) if provider == "openai" else AnthropicChat(asked, around)
 
     def complete(self) -> Completion:
@@ -269,3 +270,37 @@ def test_a_refusal_ends_with_its_exit_code_and_without_the_key(
         assert caught.value.exit_code == exit_code
         assert KEY not in f"{caught.value!r}{caught.value.__cause__!r}{caught.value.__context__!r}"
     assert len(served.asked) == (12 if status == 500 else 2)
+
+
+PING = {"openai": b": still here\n\n", "anthropic": b'event: ping\ndata: {"type": "ping"}\n\n'}
+
+
+@both
+def test_a_reply_that_drips_is_given_up_after_the_timeout(provider: str, served: Served) -> None:
+    served.script = [Answer(after=b" ", pause=0.02), WHOLE[provider]]
+    assert Run(served, provider, timeout=0.4).complete().text == "At six."
+    silent = Answer(headers={"content-type": "text/event-stream"}, after=PING[provider], pause=0.02)
+    served.script = [silent, STREAM[provider]]
+    assert Run(served, provider, timeout=0.4).stream()[:-1] == ["At ", "six."]
+    assert len(served.asked) == 4
+
+
+@both
+def test_a_stream_without_end_is_given_up_in_time_and_in_length(
+    provider: str, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "STREAM_TIMES", 2.0)
+    start = OPENAI_STREAM[:1] if provider == "openai" else _anthropic_stream("At ")[:3]
+    again = _events(start[-1:]).body
+    for pause, repeat, timeout, why in ((0.02, 1, 0.4, "in the time it may take"), (0.0, 400, 20.0, "longer than")):
+        served.script = [Answer(**{**vars(_events(start)), "after": again * repeat, "pause": pause})]
+        run = Run(served, provider, timeout=timeout)
+        with pytest.raises(ProviderFailed, match=why):
+            run.stream()
+        assert len(run.pieces) > 3
+
+
+@both
+def test_a_reply_without_end_is_refused(provider: str, served: Served) -> None:
+    served.script = [Answer(after=b"[" * 60_000), WHOLE[provider]]
+    assert Run(served, provider).complete().text == "At six."

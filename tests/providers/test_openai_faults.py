@@ -34,7 +34,14 @@ class Run:
     def __init__(self, served: Served, **settings: Any) -> None:
         self.clock = VirtualClock()
         self.settings = ModelSettings(
-            **{"model": "openai/toy", "base_url": served.url, "dimensions": WIDTH, "timeout": 20.0, **settings}
+            **{
+                "model": "openai/toy",
+                "base_url": served.url,
+                "api_key_env": "OPENAI_API_KEY",
+                "dimensions": WIDTH,
+                "timeout": 20.0,
+                **settings,
+            }
         )
         around = Surroundings(self.clock, {"OPENAI_API_KEY": KEY}, Random(7))
         self.model = OpenAIEmbedding(self.settings, around)
@@ -316,6 +323,43 @@ def test_a_server_that_never_answers_is_given_up_after_the_timeout(served: Serve
     assert len(served.asked) == 2
 
 
+def test_a_server_that_drips_is_given_up_after_the_timeout(served: Served) -> None:
+    served.script = [Answer(after=b" ", pause=0.02), Answer(500, after=b" ", pause=0.02)]
+    assert right(Run(served, timeout=0.4).embed())
+    assert len(served.asked) == 3
+
+
+ENDLESS: dict[str, Answer] = {
+    "a reply": Answer(body=b'{"data": [', after=b"0, " * 20_000),
+    "a refusal": Answer(500, after=b"no " * 20_000),
+    "a header of a small reply": Answer(headers={"content-encoding": "gzip"}, body=b"\x1f\x8b"),
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_a_reply_is_read_no_further_than_what_was_asked_can_take(kind: str, served: Served) -> None:
+    served.script = [ENDLESS[kind]]
+    assert right(Run(served).embed())
+    served.always, served.asked = ENDLESS[kind], []
+    with pytest.raises(ProviderFailed, match=r"cannot be used: it is (longer than|packed as)"):
+        Run(served).embed()
+    assert len(served.asked) == TABLE["reply"].attempts
+    assert served.headers[0]["accept-encoding"] == "identity"
+
+
+def test_the_largest_right_reply_has_room(served: Served) -> None:
+    numbers = ["-1.1754943508222875e-38"] * 3072
+
+    def indented(asked: Asked) -> Answer:
+        body = json.loads(reply(asked, [{"index": at, "embedding": numbers} for at in range(64)]).body)
+        return Answer(200, json.dumps(body, indent=8).replace('"-1', "-1").replace('-38"', "-38").encode())
+
+    served.always = indented
+    got = Run(served, dimensions=3072, model="openai/toy").model
+    with pytest.raises(ProviderFailed, match="the same vector for 64 different texts"):
+        asyncio.run(_closing(got, [f"text {at}" for at in range(64)]))
+
+
 def test_an_empty_text_is_never_sent(served: Served) -> None:
     with pytest.raises(ProviderFailed, match="empty"):
         Run(served).embed(["a", ""])
@@ -350,12 +394,23 @@ def test_the_key_is_in_no_error_not_even_when_the_server_quotes_it(
     assert served.headers[0]["authorization"] == f"Bearer {KEY}"
 
 
+def test_the_key_of_openai_goes_to_no_other_server_unless_it_is_named_for_it(served: Served) -> None:
+    around = Surroundings(VirtualClock(), {"OPENAI_API_KEY": KEY, "MY_KEY": "sk-mine-123456"})
+    for variable, sent in ((None, "none"), ("", "none"), ("MY_KEY", "sk-mine-123456"), ("OPENAI_API_KEY", KEY)):
+        asyncio.run(_closing(OpenAIEmbedding(ModelSettings("openai/toy", served.url, variable), around)))
+        assert served.headers[-1]["authorization"] == f"Bearer {sent}"
+    served.always = refusal(401, "who are you?")
+    with pytest.raises(KeyMissing, match="who are you") as caught:
+        asyncio.run(_closing(OpenAIEmbedding(ModelSettings("openai/toy", served.url), around)))
+    assert "api_key_env (OPENAI_API_KEY is sent to its own service only)" in caught.value.problems[0].remedy
+
+
 def test_a_server_on_this_machine_needs_no_key_and_another_does(served: Served) -> None:
-    here = OpenAIEmbedding(ModelSettings("openai/toy", served.url), Surroundings(VirtualClock(), {}))
+    here = OpenAIEmbedding(ModelSettings("openai/toy", served.url, "OPENAI_API_KEY"), Surroundings(VirtualClock(), {}))
     asyncio.run(_closing(here))
     assert served.headers[0]["authorization"] == "Bearer none"
     for base_url in (None, "https://models.example/v1", "http://127.example/v1"):
-        settings = ModelSettings("openai/text-embedding-3-small", base_url)
+        settings = ModelSettings("openai/text-embedding-3-small", base_url, "OPENAI_API_KEY" if base_url else None)
         with pytest.raises(KeyMissing, match="OPENAI_API_KEY is not set") as caught:
             asyncio.run(_closing(OpenAIEmbedding(settings, Surroundings(VirtualClock(), {}))))
         assert "export OPENAI_API_KEY" in caught.value.problems[0].remedy
@@ -364,9 +419,9 @@ def test_a_server_on_this_machine_needs_no_key_and_another_does(served: Served) 
         asyncio.run(_closing(OpenAIEmbedding(named, Surroundings(VirtualClock(), {"MY_KEY": "käse"}))))
 
 
-async def _closing(model: OpenAIEmbedding) -> None:
+async def _closing(model: OpenAIEmbedding, texts: Sequence[str] = TEXTS) -> None:
     try:
-        await model.embed(TEXTS, "query")
+        await model.embed(texts, "query")
     finally:
         await model.close()
 
@@ -380,7 +435,7 @@ def test_one_address_has_one_identity() -> None:
         "http://[::1]:8080": "http://[::1]:8080",
     }.items():
         assert OpenAIEmbedding(ModelSettings("openai/toy", url), around).identity.base_url == plain
-    for wrong in ("box:8080", "ftp://box", "http://", "http://box:port"):
+    for wrong in ("box:8080", "ftp://box", "http://", "http://box:port", "http://a box", "http://box/v1\0"):
         with pytest.raises(SettingsError, match="base_url"):
             OpenAIEmbedding(ModelSettings("openai/toy", wrong), around)
 

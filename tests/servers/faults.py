@@ -21,13 +21,18 @@ WIDTH = 8
 
 @dataclass
 class Answer:
-    """One reply. `cut` sends half of the body and closes; `hang` sends nothing until the client gives up."""
+    """One reply. `cut` sends half of the body and closes; `hang` sends nothing until the client gives up.
+
+    `after` follows the body again and again, `pause` seconds apart, until the client gives up.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     cut: bool = False
     hang: bool = False
+    after: bytes = b""
+    pause: float = 0.0
 
 
 Script = Answer | Callable[[Asked], Answer]
@@ -110,10 +115,13 @@ def serving() -> Iterator[Served]:
                 self.send_response(answer.status)
                 for name, value in answer.headers.items():
                     self.send_header(name, value)
-                self.send_header("content-length", str(len(answer.body)))
+                if not answer.after:
+                    self.send_header("content-length", str(len(answer.body)))
                 self.end_headers()
                 self.wfile.write(answer.body[: len(answer.body) // 2] if answer.cut else answer.body)
-            if answer.cut:
+                while answer.after and not served.released.wait(answer.pause):
+                    self.wfile.write(answer.after)
+            if answer.cut or answer.after:
                 self.close_connection = True
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name in the library

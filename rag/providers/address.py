@@ -1,0 +1,50 @@
+"""Where a model answers: at its provider's own service, at another server, on this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from rag.errors import Problem, SettingsError
+
+OWN_URLS: Mapping[str, str] = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
+"""Where each provider's own service is; known names, prices and the usual key are those of this address."""
+
+
+def other_server(provider: str, base_url: str | None) -> str:
+    """The plain address of a server that is not the provider's own; empty for its own. Raises SettingsError."""
+    if not base_url:
+        return ""
+    url, own = plain_url(base_url), OWN_URLS.get(provider)
+    return "" if own and url == plain_url(own) else url
+
+
+def plain_url(url: str) -> str:
+    """An address as it is compared and shown: lower case, no default port, slash at the end, user, password or query.
+
+    Raises SettingsError for what is no http address.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or parts.scheme.lower() not in ("http", "https") or not url.isprintable() or " " in url:
+        what = f"{url!r} is not the address of a server"
+        raise SettingsError("base_url is not an address", [Problem("base_url", what, "write http://host:port/v1")])
+    scheme = parts.scheme.lower()
+    if ":" in host:
+        host = f"[{host}]"
+    if port is not None and port != {"http": 80, "https": 443}[scheme]:
+        host = f"{host}:{port}"
+    return f"{scheme}://{host}{parts.path.rstrip('/')}"
+
+
+def on_this_machine(base_url: str | None) -> bool:
+    """Whether an address is loopback, by its form alone."""
+    host = (urlsplit(base_url).hostname or "") if base_url else ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
