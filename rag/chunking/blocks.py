@@ -20,7 +20,6 @@ Level = Callable[[str, int, int, "Layout"], Cuts]
 
 _CONTEXT = 96
 _FIRST = 4
-_COLUMNS = 100
 _MAX_TITLE = 500
 
 
@@ -175,15 +174,16 @@ def _sections(
 
 
 _BLOCK = re.compile(
-    r"\n(?:[ \t\r]*\n\s*|[ \t]*(?=`{3}|~{3})|(?:(?<=[`~]{3}\n)|(?<=[`~]{3}\r\n))(?=\S)"
-    rf"|(?P<long>(?<=[^\n]{{{_COLUMNS // 2}}}\n)(?=[^\s|])))"
+    r"\n(?:[ \t\r]*\n\s*|(?=[^\s|])(?:(?=```|~~~)|(?<=[^\n]{100}\n)"
+    r"|(?<=[`~\u2e80-\uffdc]\n)(?:(?<=```\n)|(?<=~~~\n)|(?<=[^\n]{50}\n))))"
 )
+"""Behind an empty line, at a fence or behind one, and behind a line too long to be wrapped: 100 columns."""
 _HEADING = re.compile(r" {0,3}(?:#{1,6}(?:[ \t]|$)|(?:=+|-+)[ \t\r]*$)")
 _LISTED = re.compile(r"\n(?=[-*+][ \t]|\d{1,9}[.)][ \t])")
 _LINE = re.compile(r"\n\s*")
 _SENTENCE = re.compile(
-    r"(?P<stop>[.!?\u2026][\"'\u201d\u2019)\]*_`]*)\s+(?=[^\sa-z])"
-    r"|\n[ \t\r]*\n\s*|[\u3002\uff01\uff1f\uff0e][\"'\u201d\u2019\u300d\u300f\uff09)]*\s*"
+    r"[.!?\u2026\n\u3002\uff01\uff1f\uff0e](?:(?<=[.!?\u2026])[\"'\u201d\u2019)\]*_`]*\s+(?=[^\sa-z])"
+    r"|(?<=\n)[ \t\r]*\n\s*|(?<=[\u3002\uff01\uff1f\uff0e])[\"'\u201d\u2019\u300d\u300f\uff09)]*\s*)"
 )
 _WORD = re.compile(r"\s+|[\u3001\uff0c\uff1b\uff1a]\s*")
 _ABBREVIATION = re.compile(
@@ -199,8 +199,10 @@ def strength(text: str, place: int, rank: int = 0) -> int:
 
     An edit further on does not change it, and seldom one in the same line.
     """
-    first = text[place : place + _FIRST].partition("\n")[0]
-    rest = text[place + len(first) : place + _CONTEXT]
+    first = text[place : place + _FIRST]
+    if "\n" in first:
+        first = first[: first.index("\n")]
+    rest = text[place + _FIRST : place + _CONTEXT]
     return rank << 56 | crc32(first.encode()) >> 4 << 28 | crc32(rest.encode()) >> 4
 
 
@@ -215,17 +217,18 @@ def blocks(text: str, start: int, end: int, layout: Layout) -> Cuts:
     fences = layout.fences
     at = bisect.bisect_left(fences, (start, -1))
     at -= at > 0 and fences[at - 1][1] > start
+    opened = fences[at][0] if at < len(fences) else end
     leading = True
     for match in _BLOCK.finditer(text, start, end):
         gap, place = match.span()
         if place >= end:
             break
-        while at < len(fences) and fences[at][1] <= gap:
-            at += 1
-        if at < len(fences) and fences[at][0] < place:
-            continue
-        if match["long"] and not _long(text[max(start, gap - _COLUMNS) : gap]):
-            continue
+        if place > opened:
+            while at < len(fences) and fences[at][1] <= gap:
+                at += 1
+            opened = fences[at][0] if at < len(fences) else end
+            if place > opened:
+                continue
         if leading:
             if _HEADING.match(text, text.rfind("\n", start, gap) + 1 or start, gap):
                 continue
@@ -263,28 +266,19 @@ def code_lines(text: str, start: int, end: int, _: Layout) -> Cuts:
     return places, strengths
 
 
-def _long(before: str) -> bool:
-    """Whether the line that ends here is too long to be wrapped; East Asian characters are two columns."""
-    line = before[before.rfind("\n") + 1 :]
-    return len(line) == _COLUMNS or len(line) + sum(character > "\u2e80" for character in line) >= _COLUMNS
-
-
 def sentences(text: str, start: int, end: int, layout: Layout) -> Cuts:
     """Starts of sentences and paragraphs; a stop after an abbreviation, an initial or a list number ends none."""
     places: list[int] = []
-    strengths: list[int] = []
     for match in _SENTENCE.finditer(text, start, end):
-        place = match.end()
-        stop = match.end("stop") if match["stop"] else 0
+        stop, place = match.span()
         if (
             place >= end
             or layout.inside(place, start)
-            or (stop and _ABBREVIATION.search(text[max(start, match.start() - 8) : match.start() + 1]))
+            or (text[stop] == "." and _ABBREVIATION.search(text[max(start, stop - 8) : stop + 1]))
         ):
             continue
         places.append(place)
-        strengths.append(strength(text, place))
-    return places, strengths
+    return places, [strength(text, place) for place in places]
 
 
 def lines(text: str, start: int, end: int, _: Layout) -> Cuts:

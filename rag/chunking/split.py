@@ -105,6 +105,8 @@ class Splitter:
         self._prefixes = prefixes
         self._section = Section(0, 0, (), ())
         self._known: dict[int, tuple[str, int]] = {}
+        self._last = 0
+        self._below: tuple[str, int] | None = None
         self._slack = _SLACK
 
     def chunks(self, levels: Sequence[Level]) -> Iterator[Chunk]:
@@ -127,11 +129,16 @@ class Splitter:
         """Make this the section whose path stands before the chunks."""
         self._section = section
         self._known = {}
+        self._last = section.places[-1] if section.places else -1
+        self._below = None
 
     def prefix(self, start: int) -> tuple[str, int]:
         """What stands before a chunk that starts here, and its tokens; headings not yet passed are left out."""
-        places = self._section.places
-        passed = len(places) if not places or places[-1] < start else bisect.bisect_left(places, start)
+        if start > self._last:
+            if self._below is None:
+                self._below = self._prefixes.of(self._section.path)
+            return self._below
+        passed = bisect.bisect_left(self._section.places, start)
         found = self._known.get(passed)
         if found is None:
             found = self._known[passed] = self._prefixes.of(self._section.path[:passed])
@@ -153,8 +160,10 @@ class Splitter:
 
     def _filled(self, start: int, end: int, levels: Sequence[Level], ordinal: int) -> list[Chunk]:
         """The chunks of a section: its parts, each from the second on with what precedes it."""
-        if self._fits(start, end):
-            return [self.chunk(ordinal, start, end)]
+        if end - start <= LONGEST * self._limits.max_tokens:
+            whole = self.chunk(ordinal, start, end)
+            if whole.tokens <= self._limits.max_tokens:
+                return [whole]
         places = [start, *self._cuts(start, end, levels), end]
         chunks: list[Chunk] = []
         previous = end
@@ -214,7 +223,7 @@ class Splitter:
         """The last resort: cuts between tokens, each at the strongest place of the second half of what fits."""
         encoded, text = self.encoded, self.text
         longest = LONGEST * self._limits.max_tokens // 2
-        room = self._limits.max_tokens - encoded.tokenizer.specials - self.prefix(end)[1] - _SLACK
+        room = self._limits.max_tokens - encoded.specials - self.prefix(end)[1] - _SLACK
         while not self._fits(start, end):
             first, span = encoded.before(start), max(1, room)
             while True:
@@ -234,7 +243,7 @@ class Splitter:
             return start
         encoded, limits = self.encoded, self._limits
         first = encoded.before(start)
-        held = encoded.tokenizer.specials + self.prefix(start)[1] + encoded.before(end) - first
+        held = encoded.specials + self.prefix(start)[1] + encoded.before(end) - first
         reach = min(limits.overlap_tokens, limits.max_tokens - held - 2)
         if reach < 2:
             return start
@@ -270,7 +279,7 @@ class Splitter:
         prefix, tokens = self.prefix(start)
         if weight is None:
             weight = encoded.before(end) - encoded.before(start)
-        near = encoded.tokenizer.specials + tokens + weight - limit
+        near = encoded.specials + tokens + weight - limit
         if near > self._slack:
             return False
         if near < -self._slack:

@@ -9,7 +9,7 @@ from rag.chunking.split import Limits, Prefixes, Splitter
 from rag.chunking.tokens import Tokenizer
 from rag.types import Chunk, Document, Excluded, Json
 
-VERSION = 1
+VERSION = 2
 
 
 class Structure:

