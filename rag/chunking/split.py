@@ -34,7 +34,10 @@ _NEVER = 1 << 40
 _FAR = 4096
 
 _BEGINNINGS = (
-    re.compile(r"\n[ \t\r]*\n\s*|[.!?\u2026][\"'\u201d\u2019)\]*_`]*\s+(?=[^\sa-z])|[\u3002\uff01\uff1f]\s*"),
+    re.compile(
+        r"[\n.!?\u2026\u3002\uff01\uff1f](?:(?<=\n)[ \t\r]*\n\s*"
+        r"|(?<=[.!?\u2026])[\"'\u201d\u2019)\]*_`]*\s+(?=[^\sa-z])|(?<=[\u3002\uff01\uff1f])\s*)"
+    ),
     re.compile(r"\n\s*"),
     re.compile(r"\s+"),
 )
@@ -117,6 +120,12 @@ class Splitter:
             if start == end:
                 continue
             self.enter(section)
+            if end - start <= LONGEST * self._limits.max_tokens:
+                whole = self.chunk(ordinal, start, end)
+                if whole.tokens <= self._limits.max_tokens:
+                    ordinal += 1
+                    yield whole
+                    continue
             found = self._filled(start, end, levels, ordinal)
             if max([chunk.tokens for chunk in found]) > self._limits.max_tokens:
                 self._slack = _NEVER  # nothing is taken for near: every span is counted
@@ -146,10 +155,12 @@ class Splitter:
 
     def trimmed(self, start: int, end: int) -> Span:
         """The span without white space at its ends."""
-        span = self.text[start:end]
-        kept = span.lstrip()
-        start = end - len(kept)
-        return start, start + len(kept.rstrip())
+        text = self.text
+        while start < end and text[end - 1].isspace():
+            end -= 1
+        while start < end and text[start].isspace():
+            start += 1
+        return start, end
 
     def chunk(self, ordinal: int, start: int, end: int) -> Chunk:
         """The span as a chunk of the section entered."""
@@ -159,11 +170,7 @@ class Splitter:
         return Chunk(self._document.doc_id, ordinal, start, end, path, self.text[start:end], prefix, tokens)
 
     def _filled(self, start: int, end: int, levels: Sequence[Level], ordinal: int) -> list[Chunk]:
-        """The chunks of a section: its parts, each from the second on with what precedes it."""
-        if end - start <= LONGEST * self._limits.max_tokens:
-            whole = self.chunk(ordinal, start, end)
-            if whole.tokens <= self._limits.max_tokens:
-                return [whole]
+        """The chunks of a section over the limit: its parts, each from the second on with what precedes it."""
         places = [start, *self._cuts(start, end, levels), end]
         chunks: list[Chunk] = []
         previous = end
