@@ -107,7 +107,7 @@ def measure(make: Callable[[], tuple[Path, list[tuple[str, Grades]], list[str]]]
 
 
 def wiring_many(desk: wiring.Desk, questions: list[str]) -> list:
-    from rag.providers.facade import run_sync
+    from rag.sync import run_sync
 
     return run_sync(desk.aretrieve_many(questions, 30))
 

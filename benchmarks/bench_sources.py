@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from rag.corpus.read import read  # noqa: E402 - found by the line above
+from rag.corpus.read import Reading  # noqa: E402 - found by the line above
 from rag.corpus.snapshot import Snapshot, snapshot  # noqa: E402
 from rag.corpus.spec import CorpusSpec  # noqa: E402
 from rag.types import Document  # noqa: E402
@@ -102,9 +102,9 @@ def main() -> None:
             "jsonl_snapshot_rehash": lambda: snapshot(records, None, FAR),
             "jsonl_parse_floor": lambda: [json.loads(line) for line in lines.open("rb")],
             "jsonl_read": lambda: sum(
-                isinstance(item, Document) for item in read(snapshot(records, None, FAR), records)
+                isinstance(item, Document) for item in Reading(snapshot(records, None, FAR), records)
             ),
-            "tree_read": lambda: sum(isinstance(item, Document) for item in read(snapshot(spec, None, FAR), spec)),
+            "tree_read": lambda: sum(isinstance(item, Document) for item in Reading(snapshot(spec, None, FAR), spec)),
         }
         seconds = {name: [cpu(job)] for name, job in work.items()}
         for _ in range(2):

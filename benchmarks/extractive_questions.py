@@ -14,7 +14,7 @@ from typing import Any
 
 from rag import wiring
 from rag.generation.evidence import Evidence
-from rag.providers.facade import run_sync
+from rag.sync import run_sync
 from rag.types import Passage
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -110,10 +110,7 @@ def retrieve(desks: dict[str, wiring.Desk], asked: Sequence[Asked]) -> None:
 def right(one: Asked, passage: Passage, start: int, end: int) -> bool:
     """Whether a citation of `passage.text[start:end]` touches what is right, in this passage or a copy of it."""
     places = [(passage.doc_id, passage.start + start, passage.start + end)]
-    for copy in passage.also_in:
-        doc_id, _, where = copy.rpartition("@")
-        begin = int(where.partition("-")[0])
-        places.append((doc_id, begin + start, begin + end))
+    places += [(copy.doc_id, copy.start + start, copy.start + end) for copy in passage.also_in]
     touched = any(
         doc == gold and begin < high and low < stop for doc, begin, stop in places for gold, low, high in one.gold
     )
@@ -128,5 +125,5 @@ def touches(one: Asked, found: Evidence | None, places: Sequence[int]) -> bool:
 
 
 def right_passage(one: Asked, passage: Passage) -> bool:
-    ids = {passage.doc_id, *(copy.rpartition("@")[0] for copy in passage.also_in)}
+    ids = {passage.doc_id, *(copy.doc_id for copy in passage.also_in)}
     return any(doc in ids and passage.start < high and low < passage.end for doc, low, high in one.gold)

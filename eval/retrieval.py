@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any, get_args
+from typing import Any
 
-from eval.questions import read, sample
+from eval.questions import sample
 from eval.types import Gold, Question
 from rag.errors import Problem, UsageError
-from rag.providers.facade import run_sync
-from rag.settings import Generation, Retrieval, Settings
-from rag.types import Passage
+from rag.retrieval.retrievers import RETRIEVERS
+from rag.settings import Generation, Settings
+from rag.sync import run_sync
+from rag.types import Passage, Span
 from rag.wiring import Desk
 
-MODES = ("dense", "lexical", "hybrid", "rrf")
+MODES = tuple(RETRIEVERS)
 MEASURES = ("R@1", "R@5", "RR@10", "SpanHit@5")
 _DOCUMENTS = 10
 """Distinct documents that the measures need."""
 _SHOWN = 20
-assert set(MODES) == set(get_args(Retrieval.model_fields["mode"].annotation))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,16 @@ class RetrievalResult:
     """The figures of one run. `questions` counts the answerable ones that were asked."""
 
     index: str
-    version: int
+    version: int | str
+    """The number of a version, or the name of an experiment."""
     questions: int
     measures: tuple[str, ...]
     rows: tuple[Row, ...]
+
+    @property
+    def of(self) -> str:
+        """What was asked, as a person reads it."""
+        return _named(self.version)
 
     def as_json(self) -> dict[str, Any]:
         """The fields of `ragline eval --json`; intervals are not known yet."""
@@ -53,7 +60,8 @@ class RetrievalResult:
         ]
         return {
             "index": self.index,
-            "version": self.version,
+            "version": self.version if isinstance(self.version, int) else None,
+            "experiment": self.version if isinstance(self.version, str) else None,
             "questions": self.questions,
             "errors": 0,
             "summary": summary,
@@ -61,44 +69,52 @@ class RetrievalResult:
 
 
 def evaluate_retrieval(
-    settings: Settings, dataset: Path, version: int | None = None, limit: int | None = None
+    settings: Settings,
+    questions: Sequence[Question],
+    dataset: Path,
+    version: int | str | None = None,
+    limit: int | None = None,
 ) -> RetrievalResult:
-    """Ask the answerable questions of a file in every mode, and say how well their gold is found.
+    """Ask the answerable questions in every mode, and say how well their gold is found.
 
     Parameters
     ----------
     settings
         The index, and the choices at query time other than the mode.
-    dataset
-        A file that `eval.questions.read` understands.
+    questions, dataset
+        What `eval.questions.read` gave, and the file that messages name.
     version
-        None takes the published one.
+        The number of a version, the name of an experiment; None takes the published version.
     limit
         At most so many answerable questions, drawn with `evaluation.seed`.
 
-    Raises UsageError for a file with mistakes, for one without an answerable question, and for gold that the version
-    does not hold; else as Desk does.
+    Raises UsageError where no question is answerable, and for gold that the version does not hold; else as Desk does.
     """
-    questions = [question for question in read(dataset) if question.answerable]
+    asked = [question for question in questions if question.answerable]
     if limit is not None:
-        questions = sample(questions, limit, settings.evaluation.seed)
-    if not questions:
+        asked = sample(asked, limit, settings.evaluation.seed)
+    if not asked:
         what = "there is no answerable question to ask"
-        raise UsageError(what, [Problem(str(dataset), what, "name another question set, or a higher --limit")])
+        raise UsageError.at(str(dataset), what, "name another question set, or a higher --limit")
     rows: list[Row] = []
-    for mode in MODES:
-        # no chat model is asked, so that none of its keys is needed
-        chosen = {"retrieval": settings.retrieval.model_copy(update={"mode": mode}), "generation": Generation()}
-        # all modes ask the version that the first one opened, whatever is published meanwhile
-        with Desk(settings.model_copy(update=chosen), version) as desk:
-            version = desk.version
+    # each desk stays open to the end, so that all modes ask what the first one opened
+    with contextlib.ExitStack() as held:
+        for mode in MODES:
+            # no chat model is asked, so that none of its keys is needed
+            chosen = {"retrieval": settings.retrieval.model_copy(update={"mode": mode}), "generation": Generation()}
+            desk = held.enter_context(Desk(settings.model_copy(update=chosen), version, command="ragline eval"))
+            version = desk.version if version is None else version
             if not rows:
-                _refuse_missing(desk, questions, dataset)
-            found = run_sync(_retrieved(desk, [question.text for question in questions]))
-        scores = [score(question.gold, passages) for question, passages in zip(questions, found, strict=True)]
-        rows.append(Row(mode, tuple(fmean(each[measure] for each in scores) for measure in MEASURES)))
+                _refuse_missing(desk, asked, dataset, _named(version))
+            found = run_sync(_retrieved(desk, [question.text for question in asked]))
+            scores = [score(question.gold, passages) for question, passages in zip(asked, found, strict=True)]
+            rows.append(Row(mode, tuple(fmean(each[measure] for each in scores) for measure in MEASURES)))
     assert version is not None
-    return RetrievalResult(settings.corpus.name, version, len(questions), MEASURES, tuple(rows))
+    return RetrievalResult(settings.corpus.name, version, len(asked), MEASURES, tuple(rows))
+
+
+def _named(version: int | str) -> str:
+    return f"experiment {version}" if isinstance(version, str) else f"version {version}"
 
 
 def score(gold: Sequence[Gold], passages: Sequence[Passage]) -> Mapping[str, float]:
@@ -130,14 +146,9 @@ def documents(passages: Sequence[Passage]) -> list[str]:
     return list(dict.fromkeys(doc_id for passage in passages for doc_id, _, _ in _spans(passage)))
 
 
-def _spans(passage: Passage) -> list[tuple[str, int, int]]:
+def _spans(passage: Passage) -> list[Span]:
     """Where the text of a passage stands: in its own document, and in those whose equal chunks were folded into it."""
-    spans = [(passage.doc_id, passage.start, passage.end)]
-    for chunk_id in passage.also_in:
-        doc_id, _, span = chunk_id.rpartition("@")
-        start, _, end = span.partition("-")
-        spans.append((doc_id, int(start), int(end)))
-    return spans
+    return [Span(passage.doc_id, passage.start, passage.end), *passage.also_in]
 
 
 async def _retrieved(desk: Desk, texts: Sequence[str]) -> list[list[Passage]]:
@@ -157,7 +168,7 @@ async def _retrieved(desk: Desk, texts: Sequence[str]) -> list[list[Passage]]:
     return found
 
 
-def _refuse_missing(desk: Desk, questions: Sequence[Question], dataset: Path) -> None:
+def _refuse_missing(desk: Desk, questions: Sequence[Question], dataset: Path, version: str) -> None:
     """Gold that the version does not hold would only look like bad retrieval."""
     texts = desk.opened.documents.get({each.doc_id for question in questions for each in question.gold}, ("text",))
     problems: list[Problem] = []
@@ -165,11 +176,11 @@ def _refuse_missing(desk: Desk, questions: Sequence[Question], dataset: Path) ->
         for each in question.gold:
             where = f"{dataset} {question.question_id}"
             if each.doc_id not in texts:
-                what = f"its document {each.doc_id!r} is not in version {desk.version}"
+                what = f"its document {each.doc_id!r} is not in {version}"
                 problems.append(Problem(where, what, "index the corpus that the questions were written for"))
             elif texts[each.doc_id]["text"][each.start : each.end] != each.quote:
-                what = f"{each.doc_id!r} has another text at {each.start}-{each.end} in version {desk.version}"
+                what = f"{each.doc_id!r} has another text at {each.start}-{each.end} in {version}"
                 problems.append(Problem(where, what, "write the new start and end of the quote into the question set"))
     if problems:
-        what = f"{len(problems):,} gold passages are not in version {desk.version}; the first: {problems[0].what}"
+        what = f"{len(problems):,} gold passages are not in {version}; the first: {problems[0].what}"
         raise UsageError(what, problems[:_SHOWN])

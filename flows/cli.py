@@ -22,7 +22,7 @@ from flows.show import OutputFailed, drop_output, note, put
 SCHEMA_VERSION = 1
 EXIT_CODES = """exit codes:
   0 done, or nothing to do          4 over budget                     10 a gate or threshold failed
-  1 failed                          5 damaged: see `verify`           11 a gate is inconclusive
+  1 failed                          5 damaged: see `verify`           11 (for a later release)
   2 usage, settings, corpus, key    6 built, but not published        20 changes wait (plan --detailed-exitcode)
   3 busy: another run holds it                                        130, 143 stopped by a signal"""
 
@@ -31,29 +31,27 @@ class Stopped(BaseException):
     """SIGTERM arrived."""
 
 
+class Mistake(Exception):
+    """Arguments that are none; `parser` is the one that met them."""
+
+    def __init__(self, parser: Parser, message: str) -> None:
+        super().__init__(message)
+        self.parser = parser
+
+
 class Parser(argparse.ArgumentParser):
-    """Offers the nearest name for a misspelt command or flag, and names the help."""
+    """Leaves the telling of a mistake to `main`, which knows the arguments."""
 
     def error(self, message: str) -> NoReturn:
-        words = self._words()
-        wrong = next((word for word in message.replace("'", " ").split() if word in sys.argv and word not in words), "")
-        near = difflib.get_close_matches(wrong, words, n=1) if wrong else []
-        if near:
-            message += f"; did you mean {near[0]}?"
-        if "--json" in sys.argv:
-            _print_json(_envelope("ragline", 2, {"error": _error_json("UsageError", message, [])}))
-        else:
-            note(f"ragline: {message}")
-            note(f"see `{self.prog} --help`")
-        raise SystemExit(2)
+        raise Mistake(self, message)
 
-    def _words(self) -> list[str]:
+    def words(self) -> list[str]:
         """Every flag and choice of this parser and, below it, of its commands."""
         words: list[str] = []
         for action in self._actions:
             words += [*action.option_strings, *map(str, action.choices or [])]
             if isinstance(action.choices, dict):
-                words += [word for made in action.choices.values() for word in made._words()]  # noqa: SLF001 - our own
+                words += [word for made in action.choices.values() for word in made.words()]
         return words
 
 
@@ -140,7 +138,9 @@ def parser() -> Parser:
     evaluate = add("eval", "ask a question set and print how well its passages are found", "ragline eval")
     evaluate.add_argument("dataset", nargs="?", metavar="DATASET", help="default: evaluation.dataset")
     evaluate.add_argument("--version", type=_version, dest="number", metavar="V", help="evaluate this version")
-    evaluate.add_argument("--limit", type=_count, metavar="N", help="a seeded sample of at most N answerable questions")
+    evaluate.add_argument(
+        "--limit", type=_positive, metavar="N", help="a seeded sample of at most N answerable questions"
+    )
     runner(evaluate)
 
     status = add("status", "version, age, hold, last try, lock holder, spend", "ragline status --max-age 26h")
@@ -175,7 +175,7 @@ def parser() -> Parser:
         waiting(made)
     settings = add("settings", "each value with its origin", "ragline settings --check")
     settings.add_argument("--check", action="store_true", help="test corpus, key, model, price, store and lock")
-    serve = add("serve", "schedule: re-index by cron, then evaluate", 'ragline serve --cron "15 3 * * *"')
+    serve = add("serve", "schedule: re-index by cron", 'ragline serve --cron "15 3 * * *"')
     serve.add_argument("--cron", metavar="CRON", help="default: schedule.cron")
     serve.add_argument("--create-store", action="store_true", help="the first run may begin a new, empty store")
     return top
@@ -209,20 +209,17 @@ def _version(text: str) -> int:
     return number
 
 
-def _count(text: str) -> int:
-    if _whole(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of questions")
-    return int(text)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     _open_streams()
-    arguments = argparse.Namespace(json="--json" in sys.argv, command="ragline")
+    given = sys.argv[1:] if argv is None else list(argv)
+    arguments = argparse.Namespace(json="--json" in given, stream="--stream" in given, command="ragline")
     try:
         try:
-            arguments = parser().parse_args(sys.argv[1:] if argv is None else list(argv))
-        except SystemExit as stop:  # help, or a mistake that has been told
+            arguments = parser().parse_args(given)
+        except Mistake as mistake:
+            return _mistaken(arguments, mistake, given)
+        except SystemExit as stop:  # help
             put("", flush=True)
             return int(stop.code or 0)
         signal.signal(signal.SIGTERM, _stop)
@@ -239,6 +236,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         note(f"ragline: the output cannot be written: {failed.__cause__}; what the command did stands")
         return 1
     return code
+
+
+def _mistaken(arguments: argparse.Namespace, mistake: Mistake, given: Sequence[str]) -> int:
+    """Tell a mistake, with the nearest name for a misspelt command or flag."""
+    message, words = str(mistake), mistake.parser.words()
+    wrong = next((word for word in message.replace("'", " ").split() if word in given and word not in words), "")
+    if near := difflib.get_close_matches(wrong, words, n=1) if wrong else []:
+        message += f"; did you mean {near[0]}?"
+    if arguments.json:
+        _tell(arguments, 2, {"error": _error_json("UsageError", message, [])})
+    else:
+        note(f"ragline: {message}")
+        note(f"see `{mistake.parser.prog} --help`")
+    return 2
 
 
 def _open_streams() -> None:
@@ -274,7 +285,7 @@ def _stopped(arguments: argparse.Namespace, code: int, word: str) -> int:
     what = f"{word}; what was answered and paid for is kept, and the same command continues"
     if arguments.json:
         with contextlib.suppress(OutputFailed):
-            _print_json(_envelope(arguments.command, code, {"error": _error_json("Stopped", what, [])}))
+            _tell(arguments, code, {"error": _error_json("Stopped", what, [])})
     else:
         with contextlib.suppress(OutputFailed):
             put("", flush=True)
@@ -320,7 +331,7 @@ def _run(arguments: argparse.Namespace) -> int:
         _report(arguments, RaglineError.at("ragline", what, remedy))
         return 1
     if arguments.json and result.content is not None:
-        _print_json(_envelope(arguments.command, result.exit_code, result.content))
+        _tell(arguments, result.exit_code, result.content)
     return int(result.exit_code)
 
 
@@ -329,8 +340,7 @@ def _report(arguments: argparse.Namespace, error: Any) -> None:
         with contextlib.suppress(OSError):
             traceback.print_exception(error)
     if arguments.json:
-        content = {"error": _error_json(type(error).__name__, error.message, error.problems)}
-        _print_json(_envelope(arguments.command, error.exit_code, content))
+        _tell(arguments, error.exit_code, {"error": _error_json(type(error).__name__, error.message, error.problems)})
         return
     note(f"ragline: {error.message}")
     for problem in error.problems:
@@ -346,20 +356,14 @@ def _error_json(kind: str, message: str, problems: Sequence[Any]) -> dict[str, A
     return {"type": kind, "message": message, "problems": rows}
 
 
-def _envelope(command: str, exit_code: int, content: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "command": command,
-        "ok": exit_code in (0, 20),
-        "exit_code": exit_code,
-        **content,
-    }
-
-
-def _print_json(content: dict[str, Any]) -> None:
+def _tell(arguments: argparse.Namespace, exit_code: int, content: dict[str, Any]) -> None:
+    """The one JSON object of a command, in one line where it ends a stream of lines."""
+    head = {"schema_version": SCHEMA_VERSION, "command": arguments.command, "ok": exit_code in (0, 20)}
     # elsewhere the stream's own escapes would not be those of JSON
     ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-    put(json.dumps(content, ensure_ascii=ascii_only, allow_nan=False, indent=2) + "\n", flush=True)
+    indent = None if getattr(arguments, "stream", False) else 2
+    whole = {**head, "exit_code": exit_code, **content}
+    put(json.dumps(whole, ensure_ascii=ascii_only, allow_nan=False, indent=indent) + "\n", flush=True)
 
 
 if __name__ == "__main__":

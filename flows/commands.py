@@ -11,7 +11,6 @@ import re
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +18,14 @@ from flows import show
 from flows.show import note, say
 from rag import storage, wiring
 from rag.clock import SystemClock
-from rag.errors import Busy, NotFound, Problem, RaglineError, UsageError
+from rag.errors import Busy, Problem, RaglineError, UsageError
+from rag.index.tables import HEADING_SEPARATOR
 from rag.settings import Settings, load
 
 if TYPE_CHECKING:
     from rag.embedding.plan import Plan
     from rag.pipeline import Outcome
+    from rag.status import Status
     from rag.types import Answer
 
 
@@ -39,26 +40,32 @@ class Result:
     exit_code: int = 0
 
 
-def sets_of(arguments: Namespace) -> list[str]:
-    """Every `section.key=value` of a command line, the flags that stand for a setting included."""
-    sets = list(arguments.sets)
+def flags_of(arguments: Namespace) -> dict[str, str]:
+    """The flags that stand for a setting: `section.key=value` -> the flag as it was written. Raises UsageError."""
+    found: dict[str, str] = {}
     for flag, key in (("store", "store"), ("index", "corpus.name")):
         text = getattr(arguments, flag)
         if text is not None:
             if not text:
                 raise UsageError.at(f"--{flag}", f"--{flag} is empty", "give a value, or leave the flag out")
             # TOML knows no surrogates, so what is not ASCII stays as it is
-            sets.append(f"{key}={json.dumps(text, ensure_ascii=False)}")
+            found[f"{key}={json.dumps(text, ensure_ascii=False)}"] = f"--{flag} {text}"
     for flag, key in (("max_usd", "embedding.max_usd"), ("max_tokens", "embedding.max_tokens")):
         value = getattr(arguments, flag, None)
         if value is not None:
-            sets.append(f"{key}={value}")
-    return sets
+            found[f"{key}={value}"] = f"--{flag.replace('_', '-')} {value}"
+    return found
+
+
+def sets_of(arguments: Namespace) -> list[str]:
+    """Every `section.key=value` of a command line, the flags that stand for a setting included."""
+    return [*arguments.sets, *flags_of(arguments)]
 
 
 def settings_of(arguments: Namespace) -> Settings:
     """Settings with the flags of this command on top. Raises SettingsError."""
-    settings = load([Path(path) for path in arguments.config], os.environ, sets_of(arguments))
+    configs = [Path(path) for path in arguments.config]
+    settings = load(configs, os.environ, sets_of(arguments), flags=flags_of(arguments))
     storage.check_place(settings.store)
     network = storage.is_network(settings.store)
     if network:
@@ -83,7 +90,9 @@ def plan(arguments: Namespace) -> Result:
 
     settings = settings_of(arguments)
     with show.progress(quiet=arguments.json) as progress:
-        run = wiring.reindex(settings, Options(command="ragline plan", rehash=arguments.rehash), progress)
+        run = wiring.reindex(
+            settings, Options(command="ragline plan", purpose="plan", rehash=arguments.rehash), progress
+        )
         with run:
             made = plan_only(run)
             unchanged = run.unchanged
@@ -121,20 +130,18 @@ def ask(arguments: Namespace) -> Result:
     where = filters(arguments.where)
     if any("\ud800" <= letter <= "\udfff" for letter in arguments.question):
         raise UsageError.at("QUESTION", "the question is not UTF-8", "type it where the terminal speaks UTF-8")
-    with wiring.Desk(settings, arguments.number) as desk:
+    with wiring.Desk(settings, arguments.number, command="ragline ask") as desk:
         if not arguments.stream:
             answer = desk.ask(arguments.question, arguments.k, where)
         else:
             answer = _streamed(desk, arguments, where)
         if where and not answer.passages:
             _tell_values(desk, where)
-    content = answer_json(answer)
-    if arguments.json and arguments.stream:
-        show.put(json.dumps({"schema_version": 1, "command": "ask", "ok": True, "exit_code": 0, **content}) + "\n")
-        return Result(None)
+        for line in desk.notes:
+            note(f"warning: {line}")
     if not arguments.json:
         show_answer(answer, with_text=not arguments.stream)
-    return Result(content)
+    return Result(answer_json(answer))
 
 
 def _tell_values(desk: wiring.Desk, where: Mapping[str, Sequence[str]]) -> None:
@@ -148,7 +155,7 @@ def _tell_values(desk: wiring.Desk, where: Mapping[str, Sequence[str]]) -> None:
 
 
 def _streamed(desk: wiring.Desk, arguments: Namespace, where: Mapping[str, Sequence[str]] | None) -> Answer:
-    from rag.providers.facade import run_sync
+    from rag.sync import run_sync
 
     async def listen() -> Answer:
         last: Answer | None = None
@@ -178,96 +185,45 @@ def evaluate(arguments: Namespace) -> Result:
     dataset = Path(arguments.dataset) if arguments.dataset else settings.evaluation.dataset
     if dataset is None:
         what = "no question set is named"
-        raise UsageError(what, [Problem("DATASET", what, "name a file, or set [evaluation] dataset in ragline.toml")])
-    read(dataset)  # its mistakes are told before any work is done
-    version = arguments.number
+        raise UsageError.at("DATASET", what, "name a file, or set [evaluation] dataset in ragline.toml")
+    questions = read(dataset)  # its mistakes are told before any work is done
+    version: int | str | None = arguments.number
     if version is None:
-        # an experiment never touches what is live: a version of these settings is staged where there is none
-        options = Options(command="ragline eval", publish=False)
+        options = Options(command="ragline eval", purpose="experiment")
         with show.progress(quiet=arguments.json) as progress:
             outcome = run_index(settings, options, arguments.runner, progress, **recorded_as(arguments))
-        version = outcome.version
+        version = outcome.version if outcome.version is not None else outcome.experiment
         if not arguments.json:
             show_outcome(outcome)
-    result = evaluate_retrieval(settings, dataset, version, arguments.limit)
+    result = evaluate_retrieval(settings, questions, dataset, version, arguments.limit)
     if not arguments.json:
         rows = [[row.mode, *(f"{value:.3f}" for value in row.values)] for row in result.rows]
         say()
         show.table(rows, ["retrieval", *result.measures])
         say()
-        say(f"{result.questions:,} answerable questions of {dataset.name}, version {result.version}")
+        say(f"{result.questions:,} answerable questions of {dataset.name}, {result.of}")
     return Result(result.as_json())
 
 
 def status(arguments: Namespace) -> Result:
-    from rag.embedding import ledger
-    from rag.index.manifest import read_sealed
-    from rag.pipeline import LAST
+    from rag.status import status as look
 
     limit = _seconds(arguments.max_age) if arguments.max_age is not None else None
     settings = settings_of(arguments)
-    versions = wiring.versions(settings)
-    state = versions.state()
-    listed = {entry.version: entry for entry in versions.list()}
-    live = listed.get(state.version) if state.version is not None else None
-    now = datetime.now(UTC)
-    published = next((entry.at for entry in reversed(state.published) if entry.version == state.version), None)
-    age = (now - _date(published)).total_seconds() if published else None
-    try:
-        last: Mapping[str, Any] | None = read_sealed(versions.root / LAST)
-    except (RaglineError, OSError):
-        last = None
-    holder = storage.lock_holder(settings.store)
-    lines = list(ledger.lines(settings.store))
-    entries = [line for line in lines if isinstance(line, ledger.Entry)]
-    unreadable = [str(line) for line in lines if isinstance(line, ledger.Unreadable)]
-    tokens = sum(entry.tokens for entry in entries)
-    known = [entry.usd for entry in entries if entry.usd is not None]
-    usd = sum(known) if len(known) == len(lines) else None
-    too_old = limit is not None and (age is None or age > limit)
-    content: dict[str, Any] = {
-        "index": versions.name,
-        "store": str(settings.store),
-        "version": state.version,
-        "content_digest": live.content_digest if live else None,
-        "published_at": published,
-        "age_seconds": None if age is None else round(age),
-        "documents": live.documents if live else None,
-        "chunks": live.chunks if live else None,
-        "hold": asdict(state.hold) if state.hold else None,
-        "last_try": last and {key: last[key] for key in ("run_id", "at", "reason", "message", "version")},
-        "lock": asdict(holder) if holder else None,
-        "spent": {"runs": len(entries), "tokens": tokens, "usd": usd, "unreadable": unreadable},
-    }
+    found = look(settings.store, settings.corpus.name, SystemClock().utc())
+    too_old = limit is not None and found.older_than(limit)
     if not arguments.json:
-        say(f"index {versions.name} in {settings.store}")
-        if state.version is not None and (live is None or live.documents is None):
-            say(f"  live       version {state.version}, which is damaged: run `ragline verify`")
-        elif live:
-            say(f"  live       version {live.version}, published {published} ({_age(age)} ago)")
-            say(f"  holds      {live.documents:,} documents, {live.chunks:,} chunks")
-        else:
-            say("  live       nothing yet: run `ragline index`")
-        if state.hold:
-            why = state.hold.reason or "no reason given"
-            say(f"  hold       by {state.hold.by} at {state.hold.at}, from version {state.hold.from_version}: {why}")
-        if last:
-            say(f"  last try   {last['at']} {last['reason']}: {last['message']}")
-        say(f"  in use by  {holder or 'nobody'}")
-        say(f"  spent      {show.usd(usd)} in {len(entries)} runs, {tokens:,} tokens")
-        for line in unreadable:
-            note(f"{line} is no line of the ledger, and is not counted: mend or remove it")
-    if too_old and not arguments.json:
-        note(f"the live version is older than {arguments.max_age}")
-    broken = state.version is not None and (live is None or live.documents is None)
-    return Result(content, 5 if broken else 10 if too_old else 0)
+        show_status(found)
+        if too_old:
+            note(f"the live version is older than {arguments.max_age}")
+    return Result(found.as_json(), 5 if found.broken else 10 if too_old else 0)
 
 
 def versions(arguments: Namespace) -> Result:
     settings = settings_of(arguments)
     found = wiring.versions(settings)
     state = found.state()
-    listed = found.list()
+    listed = found.listed()
     published = {entry.version: entry.at for entry in state.published}
     rows: list[dict[str, Any]] = [
         {
@@ -283,6 +239,7 @@ def versions(arguments: Namespace) -> Result:
         for entry in listed
     ]
     hold = asdict(state.hold) if state.hold else None
+    experiments = wiring.experiments(settings).names()
     if not arguments.json:
         if not rows:
             say(f"index {found.name} has no version yet: run `ragline index`")
@@ -304,15 +261,17 @@ def versions(arguments: Namespace) -> Result:
         if state.hold:
             say()
             say(f"held since {state.hold.at} by {state.hold.by}: {state.hold.reason or 'no reason given'}")
-    return Result({"index": found.name, "current": state.version, "hold": hold, "versions": rows})
+        if experiments:
+            say()
+            say(f"experiments of `ragline eval`, never published: {', '.join(experiments)}")
+    content = {"index": found.name, "current": state.version, "hold": hold, "versions": rows}
+    return Result({**content, "experiments": experiments})
 
 
 def publish(arguments: Namespace) -> Result:
     settings = settings_of(arguments)
     with writing(arguments, settings.store):
         found = wiring.versions(settings)
-        if not found.numbers():
-            raise _no_versions(found.name)
         number = found.publish(arguments.number)
     if not arguments.json:
         say(f"version {number} is live")
@@ -323,8 +282,6 @@ def rollback(arguments: Namespace) -> Result:
     settings = settings_of(arguments)
     with writing(arguments, settings.store):
         found = wiring.versions(settings)
-        if not found.numbers():
-            raise _no_versions(found.name)
         number = found.rollback(arguments.number, arguments.reason, _user())
         hold = found.state().hold
     if not arguments.json:
@@ -337,11 +294,6 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
         return f"uid {os.getuid()}"
-
-
-def _no_versions(name: str) -> RaglineError:
-    what = f"index {name!r} has no version"
-    return NotFound(what, [Problem(name, what, "run `ragline index` first, or name another with --index")])
 
 
 def verify(arguments: Namespace) -> Result:
@@ -371,7 +323,7 @@ def repair(arguments: Namespace) -> Result:
     settings = settings_of(arguments)
 
     def remake() -> Reindex:
-        return wiring.reindex(settings, Options(command="ragline repair", remake=True), lambda *_: None)
+        return wiring.reindex(settings, Options(command="ragline repair", purpose="repair"), lambda *_: None)
 
     with writing(arguments, settings.store):
         done = mend(wiring.versions(settings), settings.store, SystemClock(), remake, drop=arguments.drop)
@@ -409,39 +361,52 @@ def gc(arguments: Namespace) -> Result:
         found = wiring.versions(settings)
         keep = arguments.keep if arguments.keep is not None else settings.index.keep_versions
         removed = found.gc(keep, dry_run=arguments.dry_run)
+        experiments = wiring.experiments(settings).gc(keep, dry_run=arguments.dry_run)
         swept = [] if arguments.dry_run else [str(path) for path in storage.sweep_staging(settings.store)]
     if not arguments.json:
         word = "would be removed" if arguments.dry_run else "removed"
+        names = [*(f"v{number:06d}" for number in removed), *(f"experiment {name}" for name in experiments)]
         say(
-            f"{len(removed)} versions {word}"
-            + (": " + ", ".join(f"v{number:06d}" for number in removed) if removed else "")
+            f"{len(removed)} versions and {len(experiments)} experiments {word}" + ": " * bool(names) + ", ".join(names)
         )
-    return Result({"index": found.name, "removed": list(removed), "swept": swept, "dry_run": arguments.dry_run})
+    content = {"index": found.name, "removed": list(removed), "experiments": list(experiments), "swept": swept}
+    return Result({**content, "dry_run": arguments.dry_run})
 
 
 def cache(arguments: Namespace) -> Result:
+    return {"stats": _cache_stats, "compact": _cache_compact, "prune": _cache_prune}[arguments.action](arguments)
+
+
+def _cache_stats(arguments: Namespace) -> Result:
     from rag.embedding import upkeep
-    from rag.upkeep import needed_keys
+
+    rows = upkeep.stats(settings_of(arguments).store)
+    if not arguments.json:
+        header = ["namespace", "segments", "vectors", "tokens", "size"]
+        cells = [
+            (row.namespace, row.segments, f"{row.vectors:,}", f"{row.tokens:,}", show.size(row.bytes)) for row in rows
+        ]
+        show.table(cells, header)
+    return Result({"namespaces": [asdict(row) for row in rows]})
+
+
+def _cache_compact(arguments: Namespace) -> Result:
+    from rag.embedding import upkeep
+
+    store = settings_of(arguments).store
+    with writing(arguments, store):
+        removed = upkeep.compact(store, SystemClock(), dry_run=arguments.dry_run)
+    if not arguments.json:
+        say(f"{removed} files {'would be merged' if arguments.dry_run else 'merged'} away")
+    return Result({"removed_files": removed, "dry_run": arguments.dry_run})
+
+
+def _cache_prune(arguments: Namespace) -> Result:
+    from rag.upkeep import prune
 
     settings = settings_of(arguments)
-    if arguments.action == "stats":
-        rows = upkeep.stats(settings.store)
-        if not arguments.json:
-            show.table(
-                [
-                    [row.namespace, row.segments, f"{row.vectors:,}", f"{row.tokens:,}", show.size(row.bytes)]
-                    for row in rows
-                ],
-                ["namespace", "segments", "vectors", "tokens", "size"],
-            )
-        return Result({"namespaces": [asdict(row) for row in rows]})
     with writing(arguments, settings.store):
-        if arguments.action == "compact":
-            removed = 0 if arguments.dry_run else upkeep.compact(settings.store, SystemClock())
-            if not arguments.json:
-                say(f"{removed} files merged away")
-            return Result({"removed_files": removed})
-        dropped = upkeep.prune(settings.store, needed_keys(settings.store), SystemClock(), dry_run=arguments.dry_run)
+        dropped = prune(settings.store, SystemClock(), dry_run=arguments.dry_run)
     rows_json = []
     for row in dropped:
         price = wiring.price_of(settings, row.model)
@@ -557,6 +522,28 @@ def filters(given: Sequence[str]) -> dict[str, list[str]] | None:
     return found or None
 
 
+def show_status(found: Status) -> None:
+    state, live = found.state, found.live
+    say(f"index {found.index} in {found.store}")
+    if found.broken:
+        say(f"  live       version {state.version}, which is damaged: run `ragline verify`")
+    elif live:
+        say(f"  live       version {live.version}, published {found.published_at} ({_age(found.age_seconds)} ago)")
+        say(f"  holds      {live.documents:,} documents, {live.chunks:,} chunks")
+    else:
+        say("  live       nothing yet: run `ragline index`")
+    if hold := state.hold:
+        why = hold.reason or "no reason given"
+        say(f"  hold       by {hold.by} at {hold.at}, from version {hold.from_version}: {why}")
+    if last := found.last_try:
+        say(f"  last try   {last['at']} {last['reason']}: {last['message']}")
+    say(f"  in use by  {found.holder or 'nobody'}")
+    spent = found.spent
+    say(f"  spent      {show.usd(spent.usd)} in {spent.runs} runs, {spent.tokens:,} tokens")
+    for line in spent.unreadable:
+        note(f"{line} is no line of the ledger, and is not counted: mend or remove it")
+
+
 def show_plan(made: Plan, *, unchanged: bool) -> None:
     counts = made.documents.counts()
     live = f"version {made.current_version}" if made.current_version is not None else "nothing"
@@ -568,7 +555,7 @@ def show_plan(made: Plan, *, unchanged: bool) -> None:
     if made.to_embed:
         took = "" if made.minutes is None else f", {made.minutes:.1f} minutes at the limits"
         say(f"  to send    {made.tokens:,} tokens{exact} in {made.requests:,} requests{took}")
-        priced = f" (prices of {made.priced_on})" if made.priced_on else ""
+        priced = f" (prices of {made.terms.priced_on})" if made.terms.priced_on else ""
         say(f"  cost       {show.usd(made.usd)}{priced}")
         say()
         show.table(
@@ -582,23 +569,24 @@ def show_plan(made: Plan, *, unchanged: bool) -> None:
     if unchanged:
         say("nothing has changed: `ragline index` would do nothing")
     elif not made.within_budget:
-        cap = f"max_usd = {made.max_usd}" if made.max_tokens is None else f"max_tokens = {made.max_tokens:,}"
-        unknown = made.usd is None and made.max_tokens is None
+        terms = made.terms
+        cap = f"max_usd = {terms.max_usd}" if terms.max_tokens is None else f"max_tokens = {terms.max_tokens:,}"
+        unknown = made.usd is None and terms.max_tokens is None
         why = "no price is known, so --max-tokens is needed" if unknown else f"this is over the cap ({cap})"
         note(f"{why}: `ragline index` would stop there and keep what it has paid for")
 
 
 def show_outcome(outcome: Outcome) -> None:
     made = outcome.plan
-    saved = f", {show.usd(outcome.saved_usd)} saved by the cache" if outcome.saved_usd else ""
+    saved = f", {show.usd(made.saved_usd)} saved by the cache" if made.saved_usd else ""
     cost = "" if made.usd == 0 else f" for {show.usd(made.usd)}"
     say(
         f"{made.documents.unchanged + len(made.documents.added) + len(made.documents.changed):,} documents, "
         f"{made.chunks:,} chunks: {outcome.embedded:,} texts embedded{cost}, {made.cached:,} from the cache{saved}"
     )
-    if outcome.excluded_documents or outcome.excluded_chunks:
+    if made.documents.excluded or outcome.excluded_chunks:
         say(
-            f"left out: {outcome.excluded_documents:,} sources, {outcome.excluded_chunks:,} chunks (excluded.parquet says why)"
+            f"left out: {made.documents.excluded:,} sources, {outcome.excluded_chunks:,} chunks (excluded.parquet says why)"
         )
     (note if outcome.exit_code else say)(f"{outcome.message} ({outcome.seconds:.1f} s)")
 
@@ -609,14 +597,14 @@ def show_answer(answer: Answer, *, with_text: bool) -> None:
     if answer.citations:
         say()
     for citation in answer.citations:
-        path = f", {' > '.join(citation.heading_path)}" if citation.heading_path else ""
+        path = f", {HEADING_SEPARATOR.join(citation.heading_path)}" if citation.heading_path else ""
         say(f"[{citation.passage}] {citation.doc_id}@{citation.start}-{citation.end}{path}")
         if citation.quote.strip() != answer.text.strip():
             say(f'    "{" ".join(citation.quote.split())}"')
     say()
     say("passages:")
     for passage in answer.passages:
-        path = f"  {' > '.join(passage.heading_path)}" if passage.heading_path else ""
+        path = f"  {HEADING_SEPARATOR.join(passage.heading_path)}" if passage.heading_path else ""
         also = f"  (also in {len(passage.also_in)} more)" if passage.also_in else ""
         say(f"  {passage.rank:>2}  {passage.score:6.3f}  {passage.doc_id}@{passage.start}-{passage.end}{path}{also}")
     say()
@@ -639,7 +627,7 @@ def answer_json(answer: Answer) -> dict[str, Any]:
                 "start": citation.start,
                 "end": citation.end,
                 "quote": citation.quote,
-                "heading_path": " > ".join(citation.heading_path),
+                "heading_path": HEADING_SEPARATOR.join(citation.heading_path),
             }
             for citation in answer.citations
         ],
@@ -650,9 +638,9 @@ def answer_json(answer: Answer) -> dict[str, Any]:
                 "doc_id": passage.doc_id,
                 "start": passage.start,
                 "end": passage.end,
-                "heading_path": " > ".join(passage.heading_path),
+                "heading_path": HEADING_SEPARATOR.join(passage.heading_path),
                 "text": passage.text,
-                "also_in": list(passage.also_in),
+                "also_in": [span.chunk_id for span in passage.also_in],
                 "title": passage.title,
                 "source": passage.source,
             }
@@ -662,10 +650,6 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         "version": answer.version,
         "usage": asdict(answer.usage),
     }
-
-
-def _date(text: str) -> datetime:
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
 
 
 def _seconds(text: str) -> float:

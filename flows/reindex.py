@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +23,10 @@ from prefect.events import emit_event
 from prefect.runtime import deployment
 from prefect.states import Completed, Failed
 
-from flows.runners import is_new
 from flows.show import note, plain, usd
-from rag import wiring
+from rag import storage, wiring
 from rag.errors import RaglineError, UsageError
-from rag.pipeline import Options, Outcome, Progress, Reindex
+from rag.pipeline import STAGES, Options, Outcome, Progress, Reindex
 from rag.providers.secrets import Key
 from rag.settings import Settings, load
 
@@ -47,30 +46,44 @@ _USERINFO = re.compile(r"(?<=//)[^/@\s]+@")
 
 @dataclass(slots=True)
 class Handed:
-    """What a command gives to the flow in its own process, and what the flow gives back."""
+    """What a command gives to the flow in its own process, what stands between its tasks, and what comes back."""
 
     settings: Settings
     options: Options
     progress: Progress
+    run: Reindex | None = None
     outcome: Outcome | None = None
     error: Exception | None = None
     tasks: int = 0
 
 
 _handed: ContextVar[Handed | None] = ContextVar("handed", default=None)
-_runs: dict[str, Reindex] = {}
-_outcomes: dict[str, Outcome] = {}
-_errors: dict[str, Exception] = {}
+_under_way: dict[str, Handed] = {}
+TOLD: dict[str, Callable[[Reindex, Any], str]] = {
+    "look": lambda _, same: "nothing has changed" if same else "something may have changed",
+    "read": lambda *_: "read",
+    "plan": lambda _, made: (
+        f"{made.chunks:,} chunks, {made.cached:,} texts in the cache, {made.to_embed:,} to embed: {usd(made.usd)}"
+    ),
+    "embed": lambda _, count: f"{count:,} texts embedded",
+    "build": lambda run, _: "built" if run.staged else "nothing to build",
+    "publish": lambda _, outcome: outcome.message,
+}
+"""What the state of each stage says, of the run and of what the stage gave."""
 
 
-def _stage(work: Callable[[Reindex], str]) -> Task[[str], State[None]]:
+def _stage(work: Callable[[Reindex], object]) -> Task[[str], State[None]]:
     """A stage as a task: run id in, a state with a sentence out, its exception kept for the flow."""
 
     def run(run_id: str) -> State[None]:
+        handed = _under_way[run_id]
+        assert handed.run is not None
         try:
-            return Completed(message=work(_runs[run_id]))
+            gave = work(handed.run)
+            handed.outcome = gave if isinstance(gave, Outcome) else None
+            return Completed(message=TOLD[work.__name__](handed.run, gave))
         except Exception as error:  # noqa: BLE001 - the flow raises it again, inside the run's own frame
-            _errors[run_id] = error
+            handed.error = error
             return _ended_badly(error)
 
     run.__doc__ = work.__doc__
@@ -78,48 +91,7 @@ def _stage(work: Callable[[Reindex], str]) -> Task[[str], State[None]]:
     return as_task(run)
 
 
-@_stage
-def look(run: Reindex) -> str:
-    """Lock the store, and see whether anything changed at all."""
-    run.lock()
-    return "nothing has changed" if run.look() else "something may have changed"
-
-
-@_stage
-def read(run: Reindex) -> str:
-    """Read every source, cut it into chunks, key what would be sent."""
-    run.read()
-    return "read"
-
-
-@_stage
-def plan(run: Reindex) -> str:
-    """What is missing, what it costs and why."""
-    made = run.plan()
-    return f"{made.chunks:,} chunks, {made.cached:,} texts in the cache, {made.to_embed:,} to embed: {usd(made.usd)}"
-
-
-@_stage
-def embed(run: Reindex) -> str:
-    """Send exactly what was planned."""
-    return f"{run.embed():,} texts embedded"
-
-
-@_stage
-def build(run: Reindex) -> str:
-    """Make the files of the new version, and try them."""
-    run.build()
-    return "built" if run.staged else "nothing to build"
-
-
-@_stage
-def publish(run: Reindex) -> str:
-    """Give the version its number, and make it live or say why not."""
-    _outcomes[run.run_id] = outcome = run.publish()
-    return outcome.message
-
-
-STAGES = (look, read, plan, embed, build, publish)
+TASKS = tuple(map(_stage, STAGES))
 
 
 @flow(name="reindex", persist_result=False, result_serializer="json", retries=0, validate_parameters=False)
@@ -144,7 +116,7 @@ def reindex(
             _refuse_what_would_pay_again(settings, create_store=create_store)
             options = Options(command=COMMAND, publish=publish, allow_removed=allow_removed, rehash=rehash)
             handed = Handed(settings, options, lambda *_: None)
-        handed.outcome = outcome = _run(handed)
+        outcome = _run(handed)
     except Exception as error:  # noqa: BLE001 - see the head of this file
         if handed:
             handed.error = error
@@ -155,17 +127,18 @@ def reindex(
 
 def _run(handed: Handed) -> Outcome:
     with wiring.reindex(handed.settings, handed.options, handed.progress) as run:
-        _runs[run.run_id] = run
+        handed.run = run
+        _under_way[run.run_id] = handed
         try:
-            for stage in STAGES:
+            for stage in TASKS:
                 handed.tasks += 1
                 stage(run.run_id, return_state=True)
-                if run.run_id in _errors:
-                    raise _errors[run.run_id]
-            return _outcomes[run.run_id]
+                if handed.error:
+                    raise handed.error
         finally:
-            for table in (_runs, _outcomes, _errors):
-                table.pop(run.run_id, None)
+            del _under_way[run.run_id]
+    assert handed.outcome is not None
+    return handed.outcome
 
 
 def run_recorded(
@@ -218,7 +191,7 @@ def hidden(text: str) -> str:
 def _ended_well(outcome: Outcome) -> State[None]:
     if outcome.exit_code:
         return Failed(name=NAMES[outcome.exit_code], message=outcome.message)
-    name = {"unchanged": "Unchanged", "no_publish": "Staged"}.get(outcome.reason, NAMES[0])
+    name = {"unchanged": "Unchanged", "no_publish": "Staged", "experiment": "Experiment"}.get(outcome.reason, NAMES[0])
     return Completed(name=name, message=outcome.message)
 
 
@@ -243,40 +216,31 @@ def _report(outcome: Outcome) -> None:
         for word, ids in (("added", changes.added), ("changed", changes.changed), ("removed", changes.removed))
     ]
     cost = "nothing" if made.usd == 0 or not outcome.embedded else usd(made.usd)
-    saved = f", the cache saved {usd(outcome.saved_usd)}" if outcome.saved_usd else ""
+    saved = f", the cache saved {usd(made.saved_usd)}" if made.saved_usd else ""
     lines = [
         f"# Index {made.index}: {outcome.reason}",
         "",
-        f"{_safe(outcome.message)}. Live before: version {outcome.previous_version or 'none'}. Run `{outcome.run_id}`, {outcome.seconds:.1f} s.",
+        f"{_safe(outcome.message)}. Live before: version {made.current_version or 'none'}. Run `{outcome.run_id}`, {outcome.seconds:.1f} s.",
         "",
         "## Documents",
         "",
         *lists,
         f"- unchanged: {changes.unchanged:,}",
-        f"- left out: {outcome.excluded_documents:,} sources, {outcome.excluded_chunks:,} chunks",
+        f"- left out: {made.documents.excluded:,} sources, {outcome.excluded_chunks:,} chunks",
         "",
         "## Embedded",
         "",
         f"{outcome.embedded:,} of {made.texts:,} texts; cost: {cost}{saved}. Why: the table `{key}-causes`.",
     ]
     create_markdown_artifact("\n".join(lines), key=key, description=f"What the re-index of {made.index} did")
-    causes: list[dict[str, Any]] = [
-        {
-            "cause": cause.cause,
-            "texts": cause.texts,
-            "tokens": cause.tokens,
-            "usd": cause.usd,
-            "before": cause.before,
-            "after": cause.after,
-        }
-        for cause in made.causes
-    ]
-    create_table_artifact(causes, key=f"{key}-causes", description="Why texts were embedded")
+    create_table_artifact(
+        [asdict(cause) for cause in made.causes], key=f"{key}-causes", description="Why texts were embedded"
+    )
     if outcome.published:
         payload: Mapping[str, Any] = {
             "index": made.index,
             "version": outcome.version,
-            "previous_version": outcome.previous_version,
+            "previous_version": made.current_version,
             "run_id": outcome.run_id,
         }
         resource = {"prefect.resource.id": f"ragline.index.{made.index}", "prefect.resource.name": made.index}
@@ -306,7 +270,7 @@ def _refuse_what_would_pay_again(settings: Settings, *, create_store: bool) -> N
     if _is_pulled(code) and any(store.is_relative_to(root) for root in roots):
         what = f"the store {store} lies in the code that Prefect pulled, and goes with it"
         raise UsageError.at("store", what, "name a folder that stays: RAGLINE_STORE=/path in the worker's environment")
-    if not create_store and is_new(store):
+    if not create_store and not storage.is_store(store):
         what = f"the store {store} is new and empty: everything would be embedded and paid for again"
         remedy = "check store and RAGLINE_STORE; for a first run set the parameter create_store, or run `ragline index`"
         raise UsageError.at("store", what, remedy)

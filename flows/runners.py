@@ -45,11 +45,6 @@ def run_index(
         return reindex(run)
 
 
-def is_new(store: Path) -> bool:
-    """Whether a store holds neither versions nor vectors: a run would pay for everything."""
-    return not any((store / part).is_dir() for part in ("indexes", "cache"))
-
-
 def configured() -> str | None:
     """The API that PREFECT_API_URL or Prefect's active profile names; found without importing Prefect."""
     environ = os.environ

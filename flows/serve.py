@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.runners import is_new
 from flows.server import prefect_ready
 from flows.show import note
+from rag import storage
 from rag.errors import Problem, RaglineError, SettingsError, UsageError
 from rag.settings import Settings
 
@@ -36,7 +36,7 @@ def serve(
     Raises SettingsError for a schedule that is none, UsageError for a new, empty store, RaglineError without a server.
     """
     _refuse_no_schedule(cron, settings.schedule.timezone)
-    if not create_store and is_new(settings.store):
+    if not create_store and not storage.is_store(settings.store):
         what = f"the store {settings.store} is new and empty, and a scheduled run does not begin one"
         raise UsageError(what, [Problem("store", what, "run `ragline index` first, or give --create-store")])
     with prefect_ready(verbose=verbose, scheduling=True):

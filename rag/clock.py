@@ -7,6 +7,8 @@ import time
 from datetime import UTC, datetime
 from typing import Protocol
 
+_TEXT = "%Y-%m-%dT%H:%M:%SZ"
+
 
 class Clock(Protocol):
     """**Protocol:** what the rooms may know of time."""
@@ -31,3 +33,13 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+def text(moment: datetime) -> str:
+    """A moment of UTC as every file of ours has it: `2026-11-22T16:49:30Z`."""
+    return moment.strftime(_TEXT)
+
+
+def moment(written: str) -> datetime:
+    """What `text` has written. Raises ValueError."""
+    return datetime.strptime(written, _TEXT).replace(tzinfo=UTC)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class RaglineError(Exception):
         self.problems = tuple(problems)
 
     @classmethod
-    def at(cls, where: str, what: str, remedy: str) -> RaglineError:
+    def at(cls, where: str, what: str, remedy: str) -> Self:
         """One error of one problem; its message is the problem's `what`."""
         return cls(what, [Problem(where, what, remedy)])
 
@@ -69,6 +71,12 @@ class FormatTooNew(RaglineError):
     """A file was written by a newer version of this program."""
 
     exit_code = 2
+
+
+def refuse_newer(where: Path | str, found: object, known: int, remedy: str = "upgrade ragline") -> None:
+    """Refuse a file whose format is above the one that is known here. Raises FormatTooNew."""
+    if isinstance(found, int) and found > known:
+        raise FormatTooNew.at(str(where), f"{where} has format {found}; this ragline reads up to {known}", remedy)
 
 
 class NotFound(RaglineError):

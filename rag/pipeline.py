@@ -25,43 +25,46 @@ from types import TracebackType
 from typing import Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rag import storage
-from rag.clock import Clock
-from rag.corpus.read import Reading, read, reading_identity
+from rag.clock import Clock, text
+from rag.corpus.read import Reading, reading_identity
+from rag.corpus.reasons import CLOSED, HARMLESS
 from rag.corpus.snapshot import Snapshot, snapshot
 from rag.corpus.spec import CorpusSpec
 from rag.digest import digest, identity_json
 from rag.embedding import ledger
+from rag.embedding.batching import pack
 from rag.embedding.cache import Found, VectorCache
-from rag.embedding.plan import DocumentChanges, Plan, Terms, minutes, requests_for, summed
+from rag.embedding.plan import DocumentChanges, Plan, Terms, summed
 from rag.embedding.run import Request, Sender, Spent
 from rag.errors import CorpusFailed, CorpusMissing, Damaged, Problem, RaglineError
 from rag.index import build as index_build
-from rag.index.differences import causes, document_changes
+from rag.index.current import Current
+from rag.index.differences import causes, document_changes, vanished_sources
+from rag.index.experiments import Experiments
 from rag.index.kinds import parameters
 from rag.index.manifest import BUILD, MANIFEST_FORMAT, Manifest, describe, write_sealed
-from rag.index.memory import Memory
+from rag.index.memory import Memory, Remembered
 from rag.index.prepare import Prepared, prepare
 from rag.index.search import OpenVersion
-from rag.index.tables import HEADING_SEPARATOR, SCHEMA_VERSION, ChunkRow, ExcludedRow, writing
+from rag.index.stage import counts, libraries, write_tables
+from rag.index.tables import SCHEMA_VERSION
 from rag.index.trial import try_out
 from rag.index.versions import Versions
 from rag.ports import Chunker, EmbeddingModel, Floats, Tokenizer
-from rag.providers.facade import close_sync, run_sync
+from rag.sync import close_sync, run_sync
 from rag.types import Json, Usage
 
-Reason = Literal["published", "unchanged", "held", "refused", "no_publish"]
+Reason = Literal["published", "unchanged", "held", "refused", "no_publish", "experiment"]
+Purpose = Literal["index", "plan", "experiment", "repair"]
 Progress = Callable[[str, int, int | None], None]
 """Told (stage, done so far, of how many if that is known)."""
 
 BLOCK_BYTES = 8 << 20
 LAST = "last.json"
 """How the last try to re-index ended, sealed, beside CURRENT."""
-HARMLESS = frozenset({
-    "empty", "hidden", "link", "needs an extra", "not a file", "outside the corpus", "pointer", "unsupported",
-})  # fmt: skip
-"""Reasons of exclusion that are no failures of reading: they do not count towards max_failed_share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +92,39 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is asked of this one run."""
+    """What is asked of this one run.
+
+    `index` is the store's one writer to its end. `plan` sends and writes nothing. `experiment` makes a version that is
+    never published, beside a writer if need be. `repair` makes the files anew for who holds the lock already.
+    """
 
     command: str = "ragline index"
     publish: bool = True
     allow_removed: bool = False
     rehash: bool = False
     wait: float = 0.0
-    remake: bool = False
-    """Build even what is there already: a repair needs the files, not a new version."""
+    purpose: Purpose = "index"
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The plan, and what carrying it out needs."""
+
+    plan: Plan
+    excluded_chunks: int
+    missing: NDArray[np.int64]
+    """Rows whose text is sent."""
+    requests: tuple[tuple[int, int], ...] = ()
+    """Positions in `missing`, half-open, of each request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """How many of what the live version was made from are not there any more."""
+
+    gone: int
+    before: int
+    of: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +134,17 @@ class Outcome:
     run_id: str
     plan: Plan
     version: int | None
-    previous_version: int | None
-    published: bool
+    experiment: str | None
+    """The name of the experiment that holds the content; None where a version does."""
     reason: Reason
     message: str
     embedded: int
-    saved_usd: float | None
-    excluded_documents: int
     excluded_chunks: int
     seconds: float
+
+    @property
+    def published(self) -> bool:
+        return self.reason == "published"
 
     @property
     def exit_code(self) -> int:
@@ -126,12 +155,12 @@ class Outcome:
         own: dict[str, Json] = {
             "run_id": self.run_id,
             "version": self.version,
-            "previous_version": self.previous_version,
+            "previous_version": self.plan.current_version,
             "published": self.published,
             "reason": self.reason,
             "embedded": self.embedded,
-            "saved_usd": self.saved_usd,
-            "excluded_documents": self.excluded_documents,
+            "saved_usd": self.plan.saved_usd,
+            "excluded_documents": self.plan.documents.excluded,
             "excluded_chunks": self.excluded_chunks,
             "seconds": round(self.seconds, 3),
         }
@@ -139,28 +168,34 @@ class Outcome:
 
 
 class Reindex:
-    """One run of the stages. `look`, `read` and `plan` alone write nothing to the store and need no lock."""
+    """One run of the stages."""
 
     def __init__(self, parts: Parts, options: Options, progress: Progress = lambda *_: None) -> None:
         self._parts = parts
         self._options = options
         self._progress = progress
         self._held = contextlib.ExitStack()
+        self._held.callback(close_sync, parts.model)
         self._versions = Versions(parts.store, parts.name, parts.clock)
+        self._experiments = Experiments(parts.store, parts.name)
+        self._memory = Memory(parts.store, parts.name)
         self._started = parts.clock.monotonic()
         self._began = parts.clock.utc()
         self.run_id = f"{self._began:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
         self.spent = Spent()
-        self._live: OpenVersion | None = None
-        self._snapshot: Snapshot | None = None
-        self._reading: Reading | None = None
-        self._prepared: Prepared | None = None
-        self._plan: Plan | None = None
-        self._memory = Memory(parts.store, parts.name)
         self.staged: Path | None = None
-        self._digest: str | None = None
-        self._dry = True
+        """The finished folder of a new version, once `build` has made one."""
+        self._writer = False
+        self._live: OpenVersion | None = None
         self._damage = ""
+        self._remembered: Remembered | None = None
+        self._snapshot: Snapshot | None = None
+        self._stale = False
+        self._prepared: Prepared | None = None
+        self._planned: Planned | None = None
+        self._digest: str | None = None
+        self._known: int | None = None
+        self._experiment: str | None = None
         self._ended: Outcome | None = None
 
     # -- the frame
@@ -171,9 +206,8 @@ class Reindex:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._dry and not self._options.remake:
+        if self._writer:
             self._record(error)
-        close_sync(self._parts.model)
         self._held.close()
 
     def _record(self, error: BaseException | None) -> None:
@@ -182,7 +216,7 @@ class Reindex:
         values: dict[str, Json] = {
             "format": 1,
             "run_id": self.run_id,
-            "at": self._parts.clock.utc().strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "at": text(self._parts.clock.utc()),
             "reason": ended.reason if ended else type(error).__name__,
             "message": ended.message if ended else str(error) or "stopped before its end",
             "version": ended.version if ended else None,
@@ -190,38 +224,32 @@ class Reindex:
         with contextlib.suppress(RaglineError, OSError):
             write_sealed(self._parts.store / "indexes" / self._parts.name / LAST, values)
 
-    def lock(self) -> None:
-        """Be the store's one writer until the end of the run. Raises Busy."""
-        parts = self._parts
-        self._held.enter_context(storage.lock(parts.store, self._options.command, parts.clock, self._options.wait))
-        storage.sweep_staging(parts.store)
-        self._dry = False
-
     # -- the stages
 
     def look(self) -> bool:
         """List the sources and compare with what the live version was made from: True when nothing changed.
 
-        Then a plan is there already, and every later stage does nothing. Raises CorpusMissing, Damaged.
+        Then a plan is there already, and every later stage does nothing. Raises Busy, CorpusMissing, Damaged.
         """
-        parts = self._parts
-        if not self._options.remake and self._versions.current():
+        parts, purpose = self._parts, self._options.purpose
+        if purpose == "index":
+            self._lock()
+        if purpose != "repair" and self._versions.state().version:
             try:
-                self._live = self._held.enter_context(self._versions.open())
+                self._live = self._held.enter_context(self._versions.open(remember=purpose != "plan"))
             except Damaged as error:
                 # the corpus and the cache are all that a new version needs
                 self._damage = f"; the live version was no help: {error.message}"
-        remembered = self._memory.load()
-        known = remembered.snapshot if remembered else None
+        self._remembered = remembered = self._memory.load()
         now_ns = int(parts.clock.utc().timestamp() * 1e9)
+        known = remembered.snapshot if remembered else None
         self._snapshot = snapshot(parts.spec, known, now_ns, rehash=self._options.rehash)
-        if self._live is None or remembered is None or remembered.fingerprint != self._fingerprint():
+        same = self._same()
+        if same is None:
             return False
-        if remembered.content_digest != self._live.manifest.content_digest:
-            return False
-        self._plan = self._nothing_to_do(self._live)
-        if not self._dry and self._snapshot.hashed:
-            self._memory.save(self._snapshot, remembered.fingerprint, remembered.content_digest)
+        self._planned = _nothing_to_do(parts, self._live.number if self._live else None, same)
+        if purpose == "index" and self._snapshot.hashed:
+            self._memory.save(self._snapshot, self._fingerprint(), same.content_digest)
         return True
 
     def read(self) -> None:
@@ -229,12 +257,12 @@ class Reindex:
 
         Raises CorpusMissing for a corpus without a document, CorpusFailed above max_failed_share or for equal ids.
         """
-        if self._plan:
+        if self._planned:
             return
         parts = self._parts
         assert self._snapshot is not None
         folder = self._held.enter_context(self._folder())
-        reading = read(self._snapshot, parts.spec)
+        reading = Reading(self._snapshot, parts.spec, folder)
         done = 0
 
         def count(documents: int) -> None:
@@ -242,51 +270,15 @@ class Reindex:
             done += documents
             self._progress("read", done, None)
 
-        prepared = prepare(reading, parts.chunker, parts.model.identity, folder, count)
-        self._reading = reading
-        self._prepared = prepared
-        _enough_read(prepared, parts)
+        self._prepared = prepare(reading, parts.chunker, parts.model.identity, folder, count)
+        self._stale = reading.stale
+        _enough_read(self._prepared, parts)
 
     def plan(self) -> Plan:
         """What would be sent, what it costs and why. Sends nothing."""
-        if self._plan:
-            return self._plan
-        parts, prepared = self._parts, self._ready()
-        originals = prepared.originals
-        found = self._cache().lookup(prepared.keys[originals])
-        missing = originals[~found.hit]
-        tokens = prepared.tokens[missing]
-        total = int(tokens.sum())
-        self._requests = requests_for(tokens, parts.terms.limits)
-        self._missing = missing
-        changes = document_changes(self._live, prepared)
-        labels = causes(
-            self._live, prepared, missing, parts.model.identity, changes, dict(parts.chunker.identity),
-            dict(parts.tokenizer.identity),
-        )  # fmt: skip
-        self._changes = changes
-        self._plan = Plan(
-            index=parts.name,
-            current_version=self._live.number if self._live else None,
-            content_digest=self._content_digest(prepared, found),
-            documents=changes,
-            chunks=prepared.chunks,
-            duplicates=prepared.chunks - len(originals),
-            cached=len(originals) - len(missing),
-            to_embed=len(missing),
-            tokens=total,
-            tokens_exact=parts.tokenizer.exact,
-            requests=len(self._requests),
-            usd=parts.terms.usd(total),
-            priced_on=parts.terms.priced_on,
-            minutes=minutes(parts.terms, len(self._requests), total),
-            max_usd=parts.terms.max_usd,
-            max_tokens=parts.terms.max_tokens,
-            within_budget=parts.terms.allows(total),
-            cached_tokens=int(prepared.tokens[originals].sum()) - total,
-            causes=summed(labels, tokens, parts.terms),
-        )
-        return self._plan
+        if self._planned is None:
+            self._planned = self._made_plan(self._ready())
+        return self._planned.plan
 
     @property
     def usage(self) -> Usage:
@@ -303,18 +295,19 @@ class Reindex:
 
         Raises OverBudget, ProviderFailed, KeyMissing, UnknownModel, StorageFailed. What was answered is kept.
         """
-        if self._prepared is None or not len(self._missing):
+        if self._prepared is None or not self.plan().to_embed:
             return 0
-        parts, prepared, missing = self._parts, self._prepared, self._missing
+        assert self._planned is not None
+        parts, prepared, missing = self._parts, self._prepared, self._planned.missing
         spool = prepared.spool()
         sender = Sender(parts.model, self._cache(), parts.terms, parts.concurrency, self.spent)
-        requests = [Request(start, end, prepared.tokens[missing[start:end]]) for start, end in self._requests]
+        requests = [Request(start, end, prepared.tokens[missing[start:end]]) for start, end in self._planned.requests]
         self._progress("embed", 0, len(missing))
 
         def texts(start: int, end: int) -> list[str]:
             return spool.sent(missing[start:end].tolist())
 
-        def sent(_: int) -> None:
+        def sent() -> None:
             self._progress("embed", self.spent.texts, len(missing))
 
         outcome = "failed"
@@ -323,9 +316,10 @@ class Reindex:
             outcome = "done"
         finally:
             if self.spent.requests and not parts.terms.free:
-                name, saved = parts.model.identity.name, self._saved_usd()
+                name, saved = parts.model.identity.name, self.plan().saved_usd
                 ledger.record(parts.store, parts.clock.utc(), self._options.command, name, self.usage, saved, outcome)
-        self._cache().merge()
+        if self._options.purpose != "experiment":  # only a writer may merge: another's sources would vanish
+            self._cache().merge()
         return self.spent.texts
 
     def build(self) -> None:
@@ -340,11 +334,12 @@ class Reindex:
         if not found.hit.all():
             raise self._incomplete(found)
         self._digest = self._content_digest(prepared, found)
-        if self._digest is None or (self._known_version() is not None and not self._options.remake):
+        assert self._digest is not None
+        if self._is_there(self._digest):
             return
         dimensions = int(found.segments[0].dimensions)
         folder = prepared.folder
-        self._write_tables(prepared)
+        write_tables(prepared, folder)
         rows_a_block = max(1, BLOCK_BYTES // (4 * dimensions))
 
         def blocks() -> Iterator[Floats]:
@@ -367,7 +362,7 @@ class Reindex:
             tokens_exact=parts.tokenizer.exact,
             index=index,
             lexical=parts.lexical,
-            counts=self._counts(prepared),
+            counts=counts(prepared),
             rows=prepared.chunks,
             files=describe(folder),
         )
@@ -381,19 +376,18 @@ class Reindex:
 
     def publish(self) -> Outcome:
         """Give the version its number and make it live, or say why not. The last step, and an atomic one."""
-        plan = self.plan()
-        before = self._live.number if self._live else None
-        if self._prepared is None:
-            return self._outcome(before, "unchanged", "nothing has changed")
-        known = self._known_version()
-        if known is not None and known == before:
+        if self._options.purpose == "experiment":
+            return self._set_apart()
+        known = self._known
+        if known is not None and self._live and known == self._live.number:
             self._remember()
-            return self._outcome(before, "unchanged", "the content is that of the live version")
-        reason, message = self._verdict(plan)
+            message = "the content is that of the live version" if self._prepared else "nothing has changed"
+            return self._outcome(known, "unchanged", message)
+        state, loss = self._versions.state(), self._loss()
+        reason, message = verdict(state, loss, self._parts.max_removed_share, self._options)
         if reason != "published":
             version = known if known is not None else self._versions.stage_only(self._staged_folder())
-            self._remember()
-            return self._outcome(version, reason, message.format(version=version))
+            return self._outcome(version, reason, message.replace("{version}", str(version)))
         if known is not None:
             version = self._versions.publish(known)
         else:
@@ -402,6 +396,13 @@ class Reindex:
         return self._outcome(version, "published", f"version {version} is live")
 
     # -- what the stages are made of
+
+    def _lock(self) -> None:
+        """Be the store's one writer until the end of the run. Raises Busy."""
+        parts = self._parts
+        self._held.enter_context(storage.lock(parts.store, self._options.command, parts.clock, self._options.wait))
+        storage.sweep_staging(parts.store)
+        self._writer = True
 
     def _cache(self) -> VectorCache:
         return VectorCache(self._parts.store, self._parts.model.identity, self._parts.clock)
@@ -418,12 +419,12 @@ class Reindex:
 
     @contextlib.contextmanager
     def _folder(self) -> Iterator[Path]:
-        """Where this run keeps what is unfinished: in the store's staging for a writer, else in a temporary folder."""
-        if self._dry:
+        """Where this run keeps what is unfinished: in the store's staging, a plan in a temporary folder."""
+        if self._options.purpose == "plan":
             with tempfile.TemporaryDirectory(prefix="ragline-plan-") as name:
                 yield Path(name)
         else:
-            with storage.staging(self._parts.store, "index") as folder:
+            with storage.staging(self._parts.store, self._options.purpose) as folder:
                 yield folder
 
     def _identities(self) -> dict[str, Json]:
@@ -458,144 +459,124 @@ class Reindex:
         kind = parameters(self._parts.index_kind, prepared.chunks, dimensions)
         return digest({**self._identities(), "index": kind, "rows": prepared.chunks, "documents": prepared.digest})
 
-    def _known_version(self) -> int | None:
-        """The live version if it has the content of this run, else the newest other one that has."""
-        if self._live and self._live.manifest.content_digest == self._digest:
-            return self._live.number
-        return self._versions.find(self._digest) if self._digest else None
+    def _same(self) -> Manifest | None:
+        """The manifest of what was made of these sources and settings already: the live version, or an experiment."""
+        live, remembered, fingerprint = self._live, self._remembered, self._fingerprint()
+        known = remembered.content_digest if remembered and remembered.fingerprint == fingerprint else None
+        if live and live.manifest.content_digest == known:
+            self._known = live.number
+            return live.manifest
+        if self._options.purpose == "experiment":
+            self._experiment = self._experiments.made_of(fingerprint)
+        if self._experiment is None:
+            return None
+        with self._experiments.open(self._experiment) as opened:
+            return opened.manifest
 
-    def _verdict(self, plan: Plan) -> tuple[Reason, str]:
-        """Whether the new version may go live."""
-        if not self._options.publish:
-            return "no_publish", "version {version} is staged, as asked; `ragline publish {version}` makes it live"
-        state = self._versions.state()
-        if state.hold:
-            hold = state.hold
-            return "held", (
-                f"version {{version}} is staged, not published: {hold.by} rolled back version {hold.from_version} on "
-                f"{hold.at} ({hold.reason or 'no reason given'}); `ragline publish {{version}}` makes it live and lifts the hold"
-            )
-        before = self._live.manifest.counts["documents"] if self._live else 0
-        share = plan.documents.vanished / before if before else 0.0
-        if share > self._parts.max_removed_share and not self._options.allow_removed:
-            return "refused", (
-                f"version {{version}} is staged, not published: {plan.documents.vanished:,} of {before:,} documents "
-                f"({share:.0%}) vanished, more than index.max_removed_share = {self._parts.max_removed_share:.0%}; if that "
-                "is right, run `ragline index --allow-removed` or `ragline publish {version}`"
-            )
-        return "published", ""
+    def _is_there(self, content_digest: str) -> bool:
+        """Whether a version holds the content: the live one, else the newest other one, else an experiment."""
+        if self._options.purpose == "repair":  # it needs the files, not a version
+            return False
+        if self._live and self._live.manifest.content_digest == content_digest:
+            self._known = self._live.number
+        else:
+            self._known = self._versions.find(content_digest)
+        if self._known is not None or self._options.purpose != "experiment":
+            return self._known is not None
+        self._experiment = content_digest[:16]
+        return self._experiments.sound(self._experiment)
 
-    def _write_tables(self, prepared: Prepared) -> None:
-        folder = prepared.folder
-        with writing(ChunkRow, folder / "chunks.parquet") as table:
-            for row, chunk in enumerate(prepared.spool()):
-                first = int(prepared.first[row])
-                table.add(
-                    ChunkRow(
-                        row,
-                        f"{chunk.doc_id}@{chunk.start}-{chunk.end}",
-                        chunk.doc_id,
-                        chunk.ordinal,
-                        chunk.start,
-                        chunk.end,
-                        HEADING_SEPARATOR.join(chunk.heading_path),
-                        chunk.text,
-                        int(prepared.tokens[row]),
-                        prepared.keys[row].tobytes().hex(),
-                        None if first == row else first,
-                    )
-                )
-        with writing(ExcludedRow, folder / "excluded.parquet") as excluded:
-            for item in prepared.excluded:
-                excluded.add(
-                    ExcludedRow(item.source, item.doc_id, item.start, item.end, item.stage, item.reason, item.detail)
-                )
+    def _made_plan(self, prepared: Prepared) -> Planned:
+        parts, originals = self._parts, prepared.originals
+        found = self._cache().lookup(prepared.keys[originals])
+        missing = originals[~found.hit]
+        tokens = prepared.tokens[missing]
+        requests = tuple(pack(tokens.tolist(), parts.terms.limits))
+        changes = document_changes(self._live, prepared)
+        labels = causes(self._live, prepared, missing, changes, parts.tokenizer.identity)
+        plan = Plan(
+            index=parts.name,
+            current_version=self._live.number if self._live else None,
+            content_digest=self._content_digest(prepared, found),
+            documents=changes,
+            chunks=prepared.chunks,
+            duplicates=prepared.chunks - len(originals),
+            cached=len(originals) - len(missing),
+            to_embed=len(missing),
+            tokens=int(tokens.sum()),
+            tokens_exact=parts.tokenizer.exact,
+            requests=len(requests),
+            cached_tokens=int(prepared.tokens[originals].sum() - tokens.sum()),
+            causes=summed(labels, tokens, parts.terms),
+            terms=parts.terms,
+        )
+        return Planned(plan, counts(prepared)["excluded_chunks"], missing, requests)
 
-    def _counts(self, prepared: Prepared) -> dict[str, int]:
-        return {
-            "documents": prepared.documents,
-            "chunks": prepared.chunks,
-            "duplicates": prepared.chunks - len(prepared.originals),
-            "excluded": len({row.source for row in prepared.excluded if row.stage == "read"}),
-            "excluded_chunks": sum(row.stage != "read" for row in prepared.excluded),
-        }
+    def _loss(self) -> Loss | None:
+        """What vanished since the live version; None where that is damaged and nobody remembers its sources."""
+        if self._live:
+            return Loss(self.plan().documents.vanished, self._live.manifest.counts["documents"], "documents")
+        if not self._damage:
+            return Loss(0, 0, "documents")
+        if self._remembered is None or self._snapshot is None:
+            return None
+        before = self._remembered.snapshot
+        return Loss(vanished_sources(before, self._snapshot), len(before.paths), "sources")
 
     def _build_record(self, lexical: Mapping[str, Json]) -> dict[str, Json]:
         """build.json: what is true of this run only."""
-        parts, plan, changes = self._parts, self.plan(), self._changes
-        usage = self.usage
+        plan, usage = self.plan(), self.usage
         return {
             "format": 1,
             "run_id": self.run_id,
-            "created": self._began.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "seconds": round(parts.clock.monotonic() - self._started, 3),
+            "created": text(self._began),
+            "seconds": round(self._parts.clock.monotonic() - self._started, 3),
             "host": socket.gethostname(),
             "command": self._options.command,
-            "previous_version": self._live.number if self._live else None,
-            "libraries": _libraries(),
+            "previous_version": plan.current_version,
+            "fingerprint": None if self._stale else self._fingerprint(),
+            "libraries": libraries(),
             "texts": plan.texts,
             "cached": plan.cached,
             "embedded": self.spent.texts,
             "requests": usage.requests,
             "tokens": usage.input_tokens,
             "usd": usage.usd,
-            "saved_usd": self._saved_usd(),
+            "saved_usd": plan.saved_usd,
             "lexical_build": dict(lexical),
-            "added": list(changes.added),
-            "changed": list(changes.changed),
-            "removed": list(changes.removed),
+            "added": list(plan.documents.added),
+            "changed": list(plan.documents.changed),
+            "removed": list(plan.documents.removed),
         }
 
-    def _saved_usd(self) -> float | None:
-        return self._parts.terms.usd(self.plan().cached_tokens)
-
     def _remember(self) -> None:
-        """Keep what the sources looked like, for the next run's first look; harmless if lost."""
-        if self._snapshot and self._digest and self._reading and not self._reading.stale:
+        """Keep what the sources of the live version looked like, for the next run's first look; harmless if lost."""
+        if self._snapshot and self._digest and not self._stale:
             self._memory.save(self._snapshot, self._fingerprint(), self._digest)
 
-    def _nothing_to_do(self, live: OpenVersion) -> Plan:
-        parts, counts = self._parts, live.manifest.counts
-        texts = counts["chunks"] - counts["duplicates"]
-        return Plan(
-            index=parts.name,
-            current_version=live.number,
-            content_digest=live.manifest.content_digest,
-            documents=DocumentChanges((), (), (), counts["documents"], counts["excluded"], 0),
-            chunks=counts["chunks"],
-            duplicates=counts["duplicates"],
-            cached=texts,
-            to_embed=0,
-            tokens=0,
-            tokens_exact=live.manifest.tokens_exact,
-            requests=0,
-            usd=parts.terms.usd(0),
-            priced_on=parts.terms.priced_on,
-            minutes=0.0,
-            max_usd=parts.terms.max_usd,
-            max_tokens=parts.terms.max_tokens,
-            within_budget=True,
-            cached_tokens=0,
-            causes=(),
-        )
+    def _set_apart(self) -> Outcome:
+        """The end of an experiment: nothing that `index` reads or writes has changed."""
+        if self._known is not None:
+            return self._outcome(self._known, "unchanged", f"version {self._known} is made of these settings")
+        assert self._experiment is not None
+        if self.staged:
+            self._experiments.keep(self.staged, self._experiment)
+        word = "was made" if self.staged else "is there already"
+        return self._outcome(None, "experiment", f"experiment {self._experiment} {word}; nothing was published")
 
     def _outcome(self, version: int | None, reason: Reason, message: str) -> Outcome:
-        parts, plan = self._parts, self.plan()
-        live = self._live.manifest.counts if self._live else {}
-        counts = self._counts(self._prepared) if self._prepared else live
+        plan = self.plan()
+        assert self._planned is not None
         self._ended = Outcome(
             run_id=self.run_id,
             plan=plan,
             version=version,
-            previous_version=self._live.number if self._live else None,
-            published=reason == "published",
+            experiment=None if version is not None else self._experiment,
             reason=reason,
             message=message + self._damage,
             embedded=self.spent.texts,
-            saved_usd=parts.terms.usd(plan.cached_tokens),
-            excluded_documents=counts["excluded"],
-            excluded_chunks=counts["excluded_chunks"],
-            seconds=parts.clock.monotonic() - self._started,
+            excluded_chunks=self._planned.excluded_chunks,
+            seconds=self._parts.clock.monotonic() - self._started,
         )
         return self._ended
 
@@ -605,22 +586,68 @@ class Reindex:
         return RaglineError(what, [Problem(self._parts.name, what, "run the same command again")])
 
 
+STAGES = (Reindex.look, Reindex.read, Reindex.plan, Reindex.embed, Reindex.build, Reindex.publish)
+"""What both runners call, in this order."""
+
+
 def reindex(run: Reindex) -> Outcome:
     """All stages, in this process: what the direct runner does."""
-    run.lock()
-    run.look()
-    run.read()
-    run.plan()
-    run.embed()
-    run.build()
-    return run.publish()
+    *stages, publish = STAGES
+    for stage in stages:
+        stage(run)
+    return publish(run)
 
 
 def plan_only(run: Reindex) -> Plan:
-    """The stages of `ragline plan`: nothing is sent, nothing is written to the store."""
+    """The stages of `ragline plan`: nothing is sent, and with purpose `plan` nothing is written to the store."""
     run.look()
     run.read()
     return run.plan()
+
+
+def verdict(state: Current, loss: Loss | None, max_removed_share: float, options: Options) -> tuple[Reason, str]:
+    """Whether a new version may go live, and why not; `{version}` in the message stands for its number."""
+    if not options.publish:
+        return "no_publish", "version {version} is staged, as asked; `ragline publish {version}` makes it live"
+    staged = "version {version} is staged, not published: "
+    if hold := state.hold:
+        return "held", (
+            f"{staged}{hold.by} rolled back version {hold.from_version} on {hold.at} ({hold.reason or 'no reason given'}); "
+            "`ragline publish {version}` makes it live and lifts the hold"
+        )
+    go_on = "if that is right, run `ragline index --allow-removed` or `ragline publish {version}`"
+    if options.allow_removed:
+        return "published", ""
+    if loss is None:
+        return "refused", f"{staged}nobody knows how many documents vanished since version {state.version}; {go_on}"
+    share = loss.gone / loss.before if loss.before else 0.0
+    if share <= max_removed_share:
+        return "published", ""
+    return "refused", (
+        f"{staged}{loss.gone:,} of {loss.before:,} {loss.of} ({share:.0%}) vanished, more than "
+        f"index.max_removed_share = {max_removed_share:.0%}; {go_on}"
+    )
+
+
+def _nothing_to_do(parts: Parts, current: int | None, same: Manifest) -> Planned:
+    there = same.counts
+    plan = Plan(
+        index=parts.name,
+        current_version=current,
+        content_digest=same.content_digest,
+        documents=DocumentChanges((), (), (), there["documents"], there["excluded"], 0),
+        chunks=there["chunks"],
+        duplicates=there["duplicates"],
+        cached=there["chunks"] - there["duplicates"],
+        to_embed=0,
+        tokens=0,
+        tokens_exact=same.tokens_exact,
+        requests=0,
+        cached_tokens=0,
+        causes=(),
+        terms=parts.terms,
+    )
+    return Planned(plan, there["excluded_chunks"], np.zeros(0, np.int64))
 
 
 def _enough_read(prepared: Prepared, parts: Parts) -> None:
@@ -634,7 +661,7 @@ def _enough_read(prepared: Prepared, parts: Parts) -> None:
             what, [Problem(where, what, "check [corpus] paths, include and exclude"), *_first(prepared)]
         )
     failed = [row for row in rows if row.reason not in HARMLESS]
-    if closed := [row for row in rows if row.reason == "unreadable folder"]:
+    if closed := [row for row in rows if row.reason == CLOSED]:
         # what lies in it is unknown, not gone: to publish without it would drop its documents unseen
         what = f"{len(closed):,} folders of the corpus cannot be entered; nobody knows how many documents they hold"
         problems = [
@@ -654,9 +681,3 @@ def _enough_read(prepared: Prepared, parts: Parts) -> None:
 def _first(prepared: Prepared, limit: int = 10) -> list[Problem]:
     rows = [row for row in prepared.excluded if row.reason not in HARMLESS][:limit]
     return [Problem(row.source, f"{row.reason}: {row.detail}", "mend it, or name it in corpus.exclude") for row in rows]
-
-
-def _libraries() -> dict[str, Json]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("faiss-cpu", "numpy", "pyarrow", "bm25s")}

@@ -1,7 +1,7 @@
 """The seams on one page. Each is one verb; `rag/wiring.py` alone knows who stands behind it.
 
 To add one: a file with the class, a test, a line in the registry that `wiring` reads
-(CHUNKERS, READERS, EMBEDDING_PROVIDERS, CHAT_PROVIDERS, INDEX_KINDS, RETRIEVERS).
+(CHUNKERS, READERS, PROVIDERS, MODELS, INDEX_KINDS, RETRIEVERS).
 """
 
 from __future__ import annotations
@@ -102,9 +102,13 @@ class VectorStore(Protocol):
 
 
 class Retriever(Protocol):
-    """**Protocol:** a question -> rows with scores, best first, ties by row."""
+    """**Protocol:** questions -> rows with scores."""
 
-    async def retrieve(self, question: str, k: int, rows: NDArray[np.int64] | None = None) -> list[Hit]: ...
+    async def retrieve_many(
+        self, questions: Sequence[str], k: int, rows: NDArray[np.int64] | None = None
+    ) -> list[list[Hit]]:
+        """The best k rows of each question, best first, ties by row; sorted `rows` restrict the search before top k."""
+        ...
 
 
 class Generator(Protocol):

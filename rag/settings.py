@@ -243,10 +243,11 @@ def load(
     environ: Mapping[str, str] | None = None,
     sets: Sequence[str] = (),
     cwd: Path | None = None,
+    flags: Mapping[str, str] | None = None,
 ) -> Settings:
     """Settings from files (later wins), environment and `section.key=value` flags.
 
-    Without `configs`, the nearest ragline.toml from `cwd` upward is read. Raises SettingsError with every mistake.
+    `flags` names those of `sets` that were not given as `--set`. Without `configs`, the nearest ragline.toml from `cwd` upward is read. Raises SettingsError with every mistake.
     """
     cwd = cwd or Path.cwd()
     problems: list[Problem] = []
@@ -254,7 +255,7 @@ def load(
     for path in configs or _nearest(cwd):
         given += _from_file(path, problems)
     given += _from_environment(environ or {}, cwd, problems)
-    given += _from_flags(sets, cwd, problems)
+    given += _from_flags(sets, flags or {}, cwd, problems)
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for item in given:
@@ -311,14 +312,12 @@ def _from_file(path: Path, problems: list[Problem]) -> list[_Given]:
     given: list[_Given] = []
     base = path.resolve().parent
     for name, value in content.items():
-        if isinstance(value, dict) and name != "prices":
-            given += [_Given((name, key), inner, str(path), base) for key, inner in value.items()]
-            if not value and name not in Settings.model_fields:
-                given.append(_Given((name, ""), None, str(path), base))
-        elif isinstance(value, dict):
-            given += [_Given((name, key), inner, str(path), base) for key, inner in value.items()]
-        else:
+        if not isinstance(value, dict):
             given.append(_Given((name,), value, str(path), base))
+            continue
+        given += [_Given((name, key), inner, str(path), base) for key, inner in value.items()]
+        if not value and name not in Settings.model_fields:
+            given.append(_Given((name, ""), None, str(path), base))
     return given
 
 
@@ -337,7 +336,7 @@ def _from_environment(environ: Mapping[str, str], cwd: Path, problems: list[Prob
     return given
 
 
-def _from_flags(sets: Sequence[str], cwd: Path, problems: list[Problem]) -> list[_Given]:
+def _from_flags(sets: Sequence[str], flags: Mapping[str, str], cwd: Path, problems: list[Problem]) -> list[_Given]:
     given: list[_Given] = []
     for text in sets:
         place, equals, value = text.partition("=")
@@ -347,16 +346,17 @@ def _from_flags(sets: Sequence[str], cwd: Path, problems: list[Problem]) -> list
                 Problem(f"--set {text}", "is not section.key=value", "write for example --set retrieval.k=8")
             )
             continue
-        given.append(_Given(parts, _toml_value(value.strip()), f"--set {_cut(text)}", cwd))
+        given.append(_Given(parts, _toml_value(value.strip()), _cut(flags.get(text, f"--set {text}")), cwd))
     return given
 
 
 def _toml_value(text: str) -> Any:
-    """A TOML value; what is none is taken as a bare string."""
+    """A TOML value; what is none, or goes on behind it, is taken as a bare string."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        table = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):
         return text
+    return table["value"] if len(table) == 1 else text
 
 
 def _resolved(value: Any, base: Path) -> Any:

@@ -1,6 +1,6 @@
 """The only room that writes files: temp sibling, fsync, rename, fsync of the directory; locks; fault points.
 
-Every write goes through `write`, `create` or `sealed_folder`. A failing disk becomes one StorageFailed that names the
+Every write goes through `write`, `create` or `append_line`. A failing disk becomes one StorageFailed that names the
 path, what was needed and what is free.
 """
 
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from rag.clock import Clock
+from rag.clock import Clock, text
 from rag.errors import Busy, NotFound, Problem, StorageFailed, UsageError
 
 FAULT_VARIABLE = "RAGLINE_FAULT"
@@ -130,8 +130,8 @@ def check_place(store: Path) -> None:
 
 
 def is_store(folder: Path) -> bool:
-    """Whether a store was begun here."""
-    return any((folder / part).exists() for part in (".lock", "indexes", "cache"))
+    """Whether a store is here: without versions and vectors a run would pay for everything."""
+    return any((folder / part).is_dir() for part in ("indexes", "cache"))
 
 
 def existing(store: Path) -> Path:
@@ -326,19 +326,19 @@ def lock(store: Path, command: str, clock: Clock, wait: float = 0.0) -> Iterator
     with failures_named(path):
         file = path.open("a+b")
     with file:
-        until = clock.monotonic() + wait
+        until = time.monotonic() + wait  # the kernel's queue is in real time, whatever clock is given
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except OSError as error:
-                if clock.monotonic() >= until:
+                if time.monotonic() >= until:
                     raise busy(store, _read_holder(file)) from error
                 time.sleep(0.05)
         holder = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
-            "since": clock.utc().strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "since": text(clock.utc()),
             "command": command,
         }
         with failures_named(path):
@@ -363,20 +363,43 @@ _STAGED = re.compile(r"[a-z]+-\d+-[0-9a-f]{8}")
 def staging(store: Path, purpose: str) -> Iterator[Path]:
     """A folder of one's own below store/staging, removed at the end and, if we are killed, by the next writer.
 
-    It is held by a flock on its `.owner` file, so that `sweep_staging` can tell the living from the dead.
+    It is held by a flock on its `.owner` file, so that `sweep_staging` can tell the living from the dead. Needs no lock
+    of the store. Raises StorageFailed.
     """
-    folder = store / "staging" / f"{purpose}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    make_folder(folder)
-    owner = folder.with_name(folder.name + ".owner")
-    with failures_named(owner):
-        file = owner.open("xb")
+    make_folder(store / "staging")
+    with failures_named(store / "staging"):
+        folder, owner, file = _owned(store / "staging", purpose)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        make_folder(folder)
         yield folder
     finally:
         file.close()
         shutil.rmtree(folder, ignore_errors=True)
         owner.unlink(missing_ok=True)
+
+
+def _owned(root: Path, purpose: str) -> tuple[Path, Path, IO[bytes]]:
+    """A folder's path, and its owner file, held before the folder is there: a sweep never meets one without."""
+    while True:
+        folder = root / f"{purpose}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        owner = folder.with_name(folder.name + ".owner")
+        file = owner.open("xb")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if owner.exists():  # else a sweep came between
+            return folder, owner, file
+        file.close()
+
+
+def at_work(store: Path) -> list[str]:
+    """The names of the staging folders whose owners live."""
+    found: list[str] = []
+    for owner in sorted((store / "staging").glob("*.owner")):
+        with contextlib.suppress(FileNotFoundError), owner.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                found.append(owner.stem)
+    return found
 
 
 def sweep_staging(store: Path) -> list[Path]:

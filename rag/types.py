@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
 Role = Literal["passage", "query"]
@@ -64,7 +64,7 @@ class Chunk:
 
     @property
     def chunk_id(self) -> str:
-        return f"{self.doc_id}@{self.start}-{self.end}"
+        return Span(self.doc_id, self.start, self.end).chunk_id
 
     @property
     def sent(self) -> str:
@@ -136,16 +136,33 @@ class Completion:
     finish_reason: str = "stop"
 
 
+class Place(NamedTuple):
+    """Where one of the two rankings has a row; `rank` 1 is the best."""
+
+    rank: int
+    score: float
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
     """A row of the index with its score, before it is looked up in the chunk table."""
 
     row: int
     score: float
-    dense_rank: int | None = None
-    dense_score: float | None = None
-    lexical_rank: int | None = None
-    lexical_score: float | None = None
+    dense: Place | None = None
+    lexical: Place | None = None
+
+
+class Span(NamedTuple):
+    """Where a chunk stands."""
+
+    doc_id: str
+    start: int
+    end: int
+
+    @property
+    def chunk_id(self) -> str:
+        return f"{self.doc_id}@{self.start}-{self.end}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +171,6 @@ class Passage:
 
     rank: int
     score: float
-    row: int
-    chunk_id: str
     doc_id: str
     title: str
     source: str
@@ -163,13 +178,10 @@ class Passage:
     end: int
     heading_path: tuple[str, ...]
     text: str
-    tokens: int
-    also_in: tuple[str, ...] = ()
-    """chunk_ids whose text sent is the same, and so were folded into this one."""
-    dense_rank: int | None = None
-    dense_score: float | None = None
-    lexical_rank: int | None = None
-    lexical_score: float | None = None
+    also_in: tuple[Span, ...] = ()
+    """Chunks whose text sent is the same, and so were folded into this one."""
+    dense: Place | None = None
+    lexical: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)

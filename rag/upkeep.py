@@ -5,21 +5,22 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rag import storage
-from rag.clock import Clock
+from rag.clock import Clock, text
 from rag.digest import file_sha256
 from rag.embedding import upkeep as cache_upkeep
 from rag.embedding.cache import CACHE_FORMATS, NEWER_REMEDY, REPAIR, VectorCache, broken_segments
-from rag.errors import Damaged, Problem, RaglineError
+from rag.errors import Busy, Damaged, Problem, RaglineError
+from rag.index.experiments import Experiments
 from rag.index.manifest import BUILD, MANIFEST, Manifest, write_sealed
 from rag.index.tables import ChunkTable
-from rag.index.verify import Finding, put_back, remake_index, verify
+from rag.index.verify import Finding, check_current, check_version, put_back, remake_index
 from rag.index.versions import Versions
 from rag.ports import Floats
 from rag.retrieval import lexical
@@ -33,7 +34,7 @@ _DROP = "`ragline repair --drop` removes this version, which is not the live one
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `verify` found in a store: how many files it read, and what is wrong."""
+    """What `verify_store` found in a store: how many files it read, and what is wrong."""
 
     checked: int
     problems: tuple[Finding, ...]
@@ -71,26 +72,24 @@ class _Account:
 
 def verify_store(versions: Versions, store: Path, version: int | None = None) -> Report:
     """Hold CURRENT, one version or all, and every cache segment against what they promise. Raises NotFound."""
-    checked = 0
-    findings: dict[tuple[str, str], Finding] = {}
-    numbers: list[int | None] = [version] if version is not None else [*versions.numbers()] or [None]
+    current = check_current(versions)
+    checked = current.checked
+    problems = [replace(finding, file=str(versions.root / finding.file)) for finding in current.findings]
     spare = _spare(versions)
-    for number in numbers:
-        found = verify(versions, number)
+    for number in versions.numbers() if version is None else [version]:
+        found = check_version(versions, number)
         checked += found.checked
         for finding in found.findings:
-            at = versions.root if finding.file.startswith("CURRENT") else versions.folder(found.version or 0)
-            path = str(at / finding.file)
             remedy = finding.repair
-            if at != versions.root and found.version in spare:
+            if number in spare:
                 remedy = _DROP if finding.file == MANIFEST else f"{remedy}; or {_DROP}"
-            findings[path, finding.expected] = Finding(path, finding.expected, finding.actual, remedy)
+            problems.append(replace(finding, file=str(versions.folder(number) / finding.file), repair=remedy))
     if version is None:
         checked += sum(1 for _ in (store / "cache").rglob("*.arrow"))
         for segment, expected, actual in broken_segments(store):
             remedy = NEWER_REMEDY if expected == CACHE_FORMATS else f"`{REPAIR}` keeps what is sound"
-            findings[str(segment), expected] = Finding(str(segment), expected, actual, remedy)
-    return Report(checked, tuple(findings.values()))
+            problems.append(Finding(str(segment), expected, actual, remedy))
+    return Report(checked, tuple(problems))
 
 
 def _spare(versions: Versions) -> set[int]:
@@ -125,11 +124,11 @@ def repair(
         gone = "an unknown number" if result.lost is None else f"{result.lost:,}"
         mended.append(f"{path}: {result.kept:,} records kept, {gone} lost")
     for number in versions.numbers():
-        found = verify(versions, number)
-        broken = {name for name in found.files if not name.startswith("CURRENT")}
-        if found.version is None or not broken:
+        found = check_version(versions, number)
+        broken = set(found.files)
+        if not broken:
             continue
-        folder = versions.folder(found.version)
+        folder = versions.folder(number)
         mended += _drop_strangers(folder, found.findings)
         broken -= {finding.file for finding in found.findings if finding.expected == "no such file"}
         if BUILD in broken:
@@ -137,24 +136,20 @@ def repair(
             mended.append(f"{folder / BUILD}: written anew; what it said of its own run is lost")
             broken.discard(BUILD)
         if broken and not _remade_here(folder, broken, store, clock):
-            _remade_from_corpus(versions, found.version, broken, remake, account)
-        after = {name for name in verify(versions, found.version).files if not name.startswith("CURRENT")}
+            _remade_from_corpus(versions, number, broken, remake, account)
+        after = set(check_version(versions, number).files)
         mended += [f"{folder / name}: made anew, byte for byte" for name in sorted(broken - after)]
     mended += _restored(versions)
     dropped: tuple[int, ...] = ()
     if drop:
-        dropped = versions.drop(number for number in sorted(_spare(versions)) if _is_damaged(versions, number))
+        dropped = versions.drop(number for number in sorted(_spare(versions)) if check_version(versions, number).files)
     left = verify_store(versions, store).problems
     return Repaired(tuple(mended), lost, account.embedded, account.usd, account.failed, dropped, left)
 
 
-def _is_damaged(versions: Versions, number: int) -> bool:
-    return any(not name.startswith("CURRENT") for name in verify(versions, number).files)
-
-
 def _restored(versions: Versions) -> Iterator[str]:
     """CURRENT from its copy, or the copy from CURRENT."""
-    found = verify(versions)
+    found = check_current(versions)
     if "CURRENT" in found.files:
         try:
             version = versions.restore_current()
@@ -182,9 +177,7 @@ def _drop_strangers(folder: Path, findings: Iterable[Finding]) -> Iterator[str]:
 
 
 def _write_build_record(folder: Path, clock: Clock) -> None:
-    write_sealed(
-        folder / BUILD, {"format": 1, "created": None, "rewritten": clock.utc().strftime("%Y-%m-%dT%H:%M:%SZ")}
-    )
+    write_sealed(folder / BUILD, {"format": 1, "created": None, "rewritten": text(clock.utc())})
 
 
 def _remade_here(folder: Path, broken: set[str], store: Path, clock: Clock) -> bool:
@@ -216,20 +209,12 @@ def _blocks(folder: Path, store: Path, clock: Clock) -> Callable[[], Iterator[Fl
     return blocks
 
 
-def _vouched(versions: Versions, number: int) -> str | None:
-    """The sha256 of a version's manifest: only CURRENT knows it, and only that of the live version."""
-    with contextlib.suppress(Damaged):
-        state = versions.state()
-        return state.manifest_sha256 if state.version == number else None
-    return None
-
-
 def _remade_from_corpus(
     versions: Versions, number: int, broken: set[str], remake: Callable[[], Reindex], account: _Account
 ) -> None:
     """Run the stages again up to the build and put back what the manifest (or CURRENT) vouches for."""
     folder = versions.folder(number)
-    wanted = _vouched(versions, number)
+    wanted = versions.vouched(number)
     if MANIFEST in broken and wanted is None:
         return
     try:
@@ -237,7 +222,11 @@ def _remade_from_corpus(
             ended.callback(account.add, run)
             run.look()
             run.read()
-            run.plan()
+            planned = run.plan().content_digest
+            with contextlib.suppress(Damaged, OSError):
+                if planned not in (None, Manifest.load(folder / MANIFEST).content_digest):
+                    account.failed += (f"{folder}: the corpus or the settings have changed since it was made",)
+                    return
             run.embed()
             run.build()
             if run.staged is None:
@@ -254,8 +243,17 @@ def _remade_from_corpus(
         account.failed += (f"{folder}: {error.message}",)
 
 
+def prune(store: Path, clock: Clock, *, dry_run: bool) -> list[cache_upkeep.Prunable]:
+    """Drop the vectors that no version and no experiment needs, under the store's lock. Raises Damaged, Busy."""
+    if not dry_run and (others := storage.at_work(store)):
+        # it has no version yet that would say what it paid for
+        what = f"an evaluation embeds for its experiment ({', '.join(others)})"
+        raise Busy.at(str(store / "staging"), what, "wait for it to end")
+    return cache_upkeep.prune(store, needed_keys(store), clock, dry_run=dry_run)
+
+
 def needed_keys(store: Path) -> set[bytes]:
-    """The cache keys (32 bytes) of every chunk of every version of every index. Raises Damaged."""
+    """The cache keys (32 bytes) of every chunk of every version and experiment of every index. Raises Damaged."""
     keys: set[bytes] = set()
     indexes = store / "indexes"
     for root in sorted(path for path in indexes.iterdir() if path.is_dir()) if indexes.is_dir() else []:
@@ -266,13 +264,17 @@ def needed_keys(store: Path) -> set[bytes]:
             raise Damaged(
                 what, [Problem(str(versions.folder(live)), what, "run `ragline index` first, which builds it anew")]
             )
-        for number in versions.numbers():
-            path = versions.folder(number) / "chunks.parquet"
+        experiments = Experiments(store, root.name)
+        folders = {versions.folder(number): number for number in versions.numbers()}
+        for folder in (*folders, *map(experiments.folder, experiments.names())):
+            path = folder / "chunks.parquet"
             try:
                 for part in ChunkTable(path).stream(("key",)):
                     keys.update(map(bytes.fromhex, part["key"]))
             except Damaged as error:
                 what = f"{path} cannot be read, so nobody can say which vectors it needs"
-                remedy = f"run `{REPAIR}`" + ("" if number == live else f"; {_DROP}")
+                remedy = f"run `{REPAIR}`" + ("" if folders.get(folder) == live else f"; {_DROP}")
+                if folder not in folders:
+                    remedy = f"remove {folder}: `ragline eval` makes an experiment again"
                 raise Damaged(what, [Problem(str(path), what, remedy)]) from error
     return keys

@@ -10,33 +10,30 @@ A notebook begins here:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
 from rag.clock import Clock, SystemClock
-from rag.errors import Problem, SettingsError, UnknownModel, UsageError
-from rag.settings import Settings, load
+from rag.errors import RaglineError, SettingsError, UnknownModel, UsageError
+from rag.settings import Embedding, Generation, Settings, load
+from rag.types import Usage
 
 if TYPE_CHECKING:
     from rag.chunking.tokens import Tokenizer
     from rag.corpus.spec import CorpusSpec
     from rag.embedding.plan import Terms
+    from rag.index.experiments import Experiments
     from rag.index.search import OpenVersion
     from rag.index.versions import Versions
     from rag.pipeline import Options, Parts, Progress, Reindex
-    from rag.ports import EmbeddingModel, Floats, Generator
-    from rag.providers.models import Known
-    from rag.providers.prices import Price
+    from rag.ports import EmbeddingModel, Floats, Generator, Retriever
+    from rag.providers.models import Model, Price
     from rag.providers.settings import ModelSettings
-    from rag.retrieval.retrievers import BatchRetriever
-    from rag.types import Answer, EmbeddingIdentity, Json, Passage
-
-EXTRACTIVE = "local/extractive"
+    from rag.types import Answer, EmbeddingIdentity, Passage
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +50,27 @@ class World:
 
 def prices(settings: Settings) -> dict[str, Price]:
     """The overrides of the price table."""
-    from rag.providers.prices import Price
+    from rag.providers.models import Price
 
     return {name: Price(price.input, price.output) for name, price in settings.prices.items()}
 
 
 def embedding_settings(settings: Settings) -> ModelSettings:
     """The embedding model as a provider is asked for it."""
+    return replace(_asked(settings.embedding, settings), dimensions=settings.embedding.dimensions)
+
+
+def _asked(section: Embedding | Generation, settings: Settings) -> ModelSettings:
     from rag.providers.settings import ModelSettings
 
-    asked = settings.embedding
     return ModelSettings(
-        asked.model,
-        asked.base_url,
-        asked.api_key_env,
-        asked.dimensions,
-        asked.requests_per_minute,
-        asked.tokens_per_minute,
-        asked.concurrency,
-        asked.timeout_seconds,
+        model=section.model,
+        base_url=section.base_url,
+        api_key_env=section.api_key_env,
+        requests_per_minute=section.requests_per_minute,
+        tokens_per_minute=section.tokens_per_minute,
+        concurrency=section.concurrency,
+        timeout=section.timeout_seconds,
         prices=prices(settings),
     )
 
@@ -87,22 +86,22 @@ def embedding_model(asked: ModelSettings, tokenizer: Tokenizer | None, world: Wo
 
 
 def corpus_spec(settings: Settings) -> CorpusSpec:
-    """The corpus of the settings. Raises SettingsError where none is named."""
+    """The corpus of the settings. Raises UsageError where none is named."""
     from rag.corpus.spec import CorpusSpec
 
     corpus = settings.corpus
     if not corpus.paths:
         remedy = 'set [corpus] paths = ["folder"] in ragline.toml, or give --set corpus.paths=\'["folder"]\''
-        raise UsageError("no corpus is named", [Problem("corpus.paths", "no corpus is named", remedy)])
+        raise UsageError.at("corpus.paths", "no corpus is named", remedy)
     return CorpusSpec(
-        corpus.paths,
-        corpus.include,
-        corpus.exclude,
-        corpus.encoding,
-        corpus.id_column,
-        corpus.text_column,
-        corpus.title_column,
-        settings.store,
+        paths=corpus.paths,
+        include=corpus.include,
+        exclude=corpus.exclude,
+        encoding=corpus.encoding,
+        id_column=corpus.id_column,
+        text_column=corpus.text_column,
+        title_column=corpus.title_column,
+        store=settings.store,
     )
 
 
@@ -132,23 +131,19 @@ def parts(settings: Settings, world: World) -> Parts:
     from rag.chunking.tokens import load_tokenizer
     from rag.embedding.cache import VectorCache
     from rag.pipeline import Parts
-    from rag.providers.models import EMBEDDING_MODELS
+    from rag.providers.models import MODELS
     from rag.retrieval import lexical
 
     spec = corpus_spec(settings)
     asked = embedding_settings(settings)
     identity = embedding_model(asked, None, world).identity  # an unknown model is a better message than its tokenizer
-    known = EMBEDDING_MODELS.get(asked.model) if not identity.base_url else None
-    if known:
-        _refuse_foreign_tokenizer(settings.embedding.tokenizer, asked, known)
-    tokenizer = load_tokenizer(settings.embedding.tokenizer, asked.model)
+    known = MODELS.get(asked.model) if not identity.base_url else None
+    tokenizer = load_tokenizer(_tokenizer_of(settings.embedding.tokenizer, asked, known), asked.model)
     model = embedding_model(asked, tokenizer, world)
     chunking = settings.chunking
     if chunking.max_tokens > model.limits.tokens_per_text:
         what = f"chunking.max_tokens = {chunking.max_tokens} is over the {model.limits.tokens_per_text} that {asked.model} takes"
-        raise UsageError(
-            what, [Problem("chunking.max_tokens", what, f"set it to {model.limits.tokens_per_text} or less")]
-        )
+        raise UsageError.at("chunking.max_tokens", what, f"set it to {model.limits.tokens_per_text} or less")
     chunker = CHUNKERS[chunking.strategy](
         tokenizer,
         max_tokens=chunking.max_tokens,
@@ -156,10 +151,6 @@ def parts(settings: Settings, world: World) -> Parts:
         embed_heading_path=chunking.embed_heading_path,
     )
     dimensions = asked.dimensions or (known.dimensions if known else None)
-
-    def build_lexical(chunks: Path, folder: Path) -> dict[str, Json]:
-        report = asdict(lexical.build_in_child(chunks, folder))
-        return dict(report)
 
     VectorCache(settings.store, model.identity, world.clock)  # a store of a newer version is refused before any work
     return Parts(
@@ -174,18 +165,23 @@ def parts(settings: Settings, world: World) -> Parts:
         concurrency=settings.embedding.concurrency if model.identity.provider != "local" else 1,
         index_kind=settings.index.kind,
         lexical=lexical.parameters(),
-        build_lexical=build_lexical,
+        build_lexical=lexical.build_in_child,
         max_failed_share=settings.corpus.max_failed_share,
         max_removed_share=settings.index.max_removed_share,
         clock=world.clock,
     )
 
 
-def _refuse_foreign_tokenizer(given: str, asked: ModelSettings, known: Known) -> None:
+def _tokenizer_of(given: str, asked: ModelSettings, known: Model | None) -> str:
     """A known model's texts are counted by its own tokenizer, or, where every token is bytes, by their bytes."""
-    if given not in ("auto", known.encoding) and not (given == "bytes" and asked.provider == "openai"):
+    if known is None:
+        return given
+    if given in ("auto", known.tokenizer):
+        return known.tokenizer
+    if given != "bytes" or asked.provider != "openai":
         what = f"embedding.tokenizer = {given!r} is not the tokenizer of {asked.model}: its texts would be miscounted"
-        raise SettingsError(what, [Problem("embedding.tokenizer", what, 'write "auto", which takes its own')])
+        raise SettingsError.at("embedding.tokenizer", what, 'write "auto", which takes its own')
+    return given
 
 
 def reindex(settings: Settings, options: Options, progress: Progress, world: World | None = None) -> Reindex:
@@ -207,29 +203,17 @@ def generator(settings: Settings, world: World, rarity: Callable[[str], float] |
 
     Raises UnknownModel, SettingsError.
     """
-    asked = settings.generation
-    if asked.model == EXTRACTIVE:
-        from rag.generation.extractive import ExtractiveGenerator
+    from rag.generation.extractive import ExtractiveGenerator
 
+    asked = settings.generation
+    if asked.model == ExtractiveGenerator.name:
         return ExtractiveGenerator(rarity, word_vectors(world) if rarity else None)
     from rag.generation.answer import GroundedGenerator
     from rag.generation.prompt import load_prompt
     from rag.providers import registry
-    from rag.providers.settings import ModelSettings, Surroundings
+    from rag.providers.settings import Surroundings
 
-    chat = registry.chat_model(
-        ModelSettings(
-            asked.model,
-            asked.base_url,
-            asked.api_key_env,
-            requests_per_minute=asked.requests_per_minute,
-            tokens_per_minute=asked.tokens_per_minute,
-            concurrency=asked.concurrency,
-            timeout=asked.timeout_seconds,
-            prices=prices(settings),
-        ),
-        Surroundings(world.clock, world.environment),
-    )
+    chat = registry.chat_model(_asked(asked, settings), Surroundings(world.clock, world.environment))
     return GroundedGenerator(chat, load_prompt(asked.prompt), asked.max_tokens)
 
 
@@ -254,30 +238,36 @@ def query_model(identity: EmbeddingIdentity, settings: Settings, world: World) -
     Only what is no part of the identity (the key's variable, limits) is taken from the settings.
     """
     from rag.providers.address import other_server
-    from rag.providers.settings import ModelSettings
 
-    asked = settings.embedding
+    asked = embedding_settings(settings)
     # a key is for one server: that of the settings may be another by now
     same = asked.model == identity.name and other_server(identity.provider, asked.base_url) == identity.base_url
-    model = embedding_model(
-        ModelSettings(
-            identity.name,
-            identity.base_url or None,
-            asked.api_key_env if same else None,
-            identity.dimensions,
-            asked.requests_per_minute,
-            asked.tokens_per_minute,
-            asked.concurrency,
-            asked.timeout_seconds,
-        ),
-        None,
-        world,
+    asked = replace(
+        asked,
+        model=identity.name,
+        base_url=identity.base_url or None,
+        api_key_env=asked.api_key_env if same else None,
+        dimensions=identity.dimensions,
     )
+    model = embedding_model(asked, None, world)
     if model.identity != identity:
         what = f"the version was embedded with {identity.name} of revision {identity.revision[:12] or '?'}, here is {model.identity.revision[:12] or 'another'}"
         remedy = "install the release of the model that it was made with, or run `ragline index` to embed it anew"
-        raise UnknownModel(what, [Problem("embedding.model", what, remedy)])
+        raise UnknownModel.at("embedding.model", what, remedy)
     return model
+
+
+def experiments(settings: Settings) -> Experiments:
+    """The experiments of the settings' index."""
+    from rag.index.experiments import Experiments
+
+    return Experiments(settings.store, settings.corpus.name)
+
+
+def _opened(settings: Settings, version: int | str | None, world: World) -> OpenVersion:
+    if isinstance(version, str):
+        return experiments(settings).open(version)
+    return versions(settings, world).open(version)
 
 
 class Desk:
@@ -287,11 +277,26 @@ class Desk:
     weights, generator and prompt.
     """
 
-    def __init__(self, settings: Settings, version: int | None = None, world: World | None = None) -> None:
-        """Raises NotFound, Damaged, FormatTooNew, UnknownModel, SettingsError."""
+    def __init__(
+        self,
+        settings: Settings,
+        version: int | str | None = None,
+        world: World | None = None,
+        command: str = "rag.Desk",
+    ) -> None:
+        """A version by its number, an experiment by its name; `command` stands in the ledger where something is paid.
+
+        Raises NotFound, Damaged, FormatTooNew, UnknownModel, SettingsError.
+        """
+        from rag.embedding.run import Spent
+
         self.settings = settings
+        self.notes: list[str] = []
+        """What somebody should know who pays for the questions."""
         self._world = world or World.real()
-        self._opened: OpenVersion = versions(settings, self._world).open(version)
+        self._command = command
+        self._asked, self._answered = Spent(), Usage()
+        self._opened: OpenVersion = _opened(settings, version, self._world)
         try:
             self._model: EmbeddingModel | None = None
             self._retriever = self._make_retriever()
@@ -310,54 +315,62 @@ class Desk:
         return self._opened
 
     def close(self) -> None:
-        """Let go of the version and of every connection."""
-        from rag.providers.facade import close_sync
+        """Let go of the version and of every connection, and note in the ledger what was paid."""
+        from rag.sync import close_sync
 
+        self._account("done")
         close_sync(self._model)
         close_sync(self._generator)
         self._opened.close()
 
+    def _account(self, outcome: str) -> None:
+        """A line in the ledger for each model that was paid; a store that cannot be written does no harm."""
+        from rag.embedding import ledger
+        from rag.embedding.run import Spent
+
+        model = self._model.identity.name if self._model else ""
+        price = price_of(self.settings, model)
+        usd = price.usd(self._asked.tokens) if price else None
+        asked = Usage(self._asked.requests, self._asked.tokens, 0, usd)
+        for name, usage in ((model, asked), (self._generator.name, self._answered)):
+            if usage.requests and usage.usd != 0:
+                with contextlib.suppress(RaglineError, OSError):
+                    ledger.record(
+                        self.settings.store, self._world.clock.utc(), self._command, name, usage, None, outcome
+                    )
+        self._asked, self._answered = Spent(), Usage()
+
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._account("failed" if kind else "done")
         self.close()
 
-    def _make_retriever(self) -> BatchRetriever:
+    def _make_retriever(self) -> Retriever:
+        from rag.providers.models import MODELS
+        from rag.retrieval.fusion import Weights
         from rag.retrieval.lexical import lexical_index
         from rag.retrieval.retrievers import retriever
 
         opened, asked = self._opened, self.settings.retrieval
         self._lexical = lexical_index(opened.path)
         given = asked.weights
-        # a static model ranks less well alone, so its voice is the smaller one (fixed beforehand, see docs/retrieval.md)
-        usual = 0.5 if opened.manifest.embedding.name == "local/wordllama" else 1.0
-        weights = {"lexical": given.lexical, "dense": given.dense} if given else {"lexical": 1.0, "dense": usual}
+        known = MODELS.get(opened.manifest.embedding.name)
+        weights = Weights(given.dense, given.lexical) if given else Weights(known.weight if known else 1.0)
         return retriever(asked.mode, opened, self._embed, self._lexical, weights, asked.k)
 
     async def _embed(self, questions: Sequence[str]) -> Floats:
         """Query vectors, float32 [n, d], through the cache when they cost something."""
+        from rag.embedding.cache import VectorCache
+        from rag.embedding.queries import query_vectors
+
         if self._model is None:
             self._model = query_model(self._opened.manifest.embedding, self.settings, self._world)
         if self._model.identity.provider == "local":
             return (await self._model.embed(questions, "query")).vectors
-        return await self._embed_cached(self._model, questions)
-
-    async def _embed_cached(self, model: EmbeddingModel, questions: Sequence[str]) -> Floats:
-        from rag.digest import text_keys
-        from rag.embedding.cache import VectorCache
-        from rag.index.prepare import first_rows
-
-        cache = VectorCache(self.settings.store, model.identity, self._world.clock)
-        keys = text_keys(model.identity, "query", questions)
-        first = first_rows(keys)
-        missing = np.flatnonzero((first == np.arange(len(keys))) & ~cache.lookup(keys).hit)
-        for start in range(0, len(missing), model.limits.texts):
-            part = missing[start : start + model.limits.texts]
-            answer = await model.embed([questions[row] for row in part], "query")
-            # what each was billed is known for the request only
-            cache.add(keys[part], answer.vectors, np.full(len(part), answer.tokens // len(part), np.uint32))
-        return cache.lookup(keys).gather(np.arange(len(keys)))
+        cache = VectorCache(self.settings.store, self._model.identity, self._world.clock)
+        return await query_vectors(self._model, cache, questions, self._asked, self.notes)
 
     def where(self, filters: Mapping[str, Sequence[str]] | None) -> Any:
         """The rows that a metadata filter leaves, or None for all. Raises UsageError for unknown keys."""
@@ -375,12 +388,12 @@ class Desk:
         """The best k passages of each question, all vectors searched in one batch."""
         from rag.retrieval.passages import passages
 
-        wanted = k or self.settings.retrieval.k
+        wanted = self.settings.retrieval.k if k is None else k
+        if wanted < 1:
+            raise UsageError.at("k", f"k is {wanted}", "ask for one passage or more")
         for question in questions:
             if not question.strip():
-                raise UsageError(
-                    "the question is empty", [Problem("QUESTION", "the question is empty", "ask something")]
-                )
+                raise UsageError.at("QUESTION", "the question is empty", "ask something")
         rows = self.where(where)
         limit = self._opened.rows if rows is None else len(rows)
         # duplicates are folded into one passage, so a few more rows are fetched, and more where that was not enough
@@ -399,7 +412,11 @@ class Desk:
         """Pieces of the answer as they come, then the whole Answer."""
         found = await self.aretrieve(question, k, where)
         async for piece in self._generator.answer(question, found):
-            yield piece if isinstance(piece, str) else replace(piece, version=self.version)
+            if isinstance(piece, str):
+                yield piece
+            else:
+                self._answered += piece.usage
+                yield replace(piece, version=self.version)
 
     async def aask(
         self, question: str, k: int | None = None, where: Mapping[str, Sequence[str]] | None = None
@@ -424,13 +441,13 @@ class Desk:
 
     def ask(self, question: str, k: int | None = None, where: Mapping[str, Sequence[str]] | None = None) -> Answer:
         """Ask as `aask` does, for callers without a loop, and for notebooks."""
-        from rag.providers.facade import run_sync
+        from rag.sync import run_sync
 
         return run_sync(self.aask(question, k, where))
 
     def ask_many(self, questions: Iterable[str], k: int | None = None) -> list[Answer]:
         """As `aask_many`, for callers without a loop, and for notebooks."""
-        from rag.providers.facade import run_sync
+        from rag.sync import run_sync
 
         return run_sync(self.aask_many(questions, k))
 
@@ -438,7 +455,7 @@ class Desk:
         self, question: str, k: int | None = None, where: Mapping[str, Sequence[str]] | None = None
     ) -> list[Passage]:
         """As `aretrieve`, for callers without a loop, and for notebooks."""
-        from rag.providers.facade import run_sync
+        from rag.sync import run_sync
 
         return run_sync(self.aretrieve(question, k, where))
 
@@ -471,9 +488,12 @@ def price_of(settings: Settings, model: str) -> Price | None:
 
 def describe_corpus(settings: Settings) -> str:
     """What stands where the settings say, in a sentence. Raises CorpusMissing, UsageError."""
-    from rag.corpus.snapshot import snapshot
+    from rag.corpus.sources import listed, nothing_found
 
-    found = snapshot(corpus_spec(settings), None, 0)
+    spec = corpus_spec(settings)
+    found = listed(spec)
+    if not found.paths:
+        raise nothing_found(spec, found.excluded)
     return f"{len(found.paths):,} files to read"
 
 

@@ -94,7 +94,7 @@ class House:
             return reindex(run)
 
     def plan(self) -> Plan:
-        with self.run(command="ragline plan") as run:
+        with self.run(command="ragline plan", purpose="plan") as run:
             return plan_only(run)
 
     def sent(self) -> list[str]:

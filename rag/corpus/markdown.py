@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
-import math
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from rag.corpus.encoding import decode
-from rag.corpus.page import Page, one_line, whole
+from rag.corpus.page import Page, one_line
 from rag.corpus.spec import CorpusSpec
+from rag.corpus.values import plain
 from rag.types import Json
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def front_matter(text: str) -> tuple[dict[str, Json], int]:
         value = _load(text[start:end])
         if not isinstance(value, dict | None):
             return {}, 0
-        metadata = _plain(value or {}, iter(range(_NODES)), _DEPTH)
+        metadata = plain(value or {}, _DEPTH, iter(range(_NODES)))
     except Exception:  # noqa: BLE001 - whatever a YAML parser says about it, it is body text then
         return {}, 0
     assert isinstance(metadata, dict)
@@ -89,28 +88,6 @@ def _loader(*, fast: bool) -> type[yaml.SafeLoader]:
                 raise ValueError("merge keys are not read in front matter")
 
     return Loader
-
-
-def _plain(value: Any, budget: Iterator[int], depth: int) -> Json:
-    """The value as JSON. `budget` and `depth` end aliases of aliases and loops: StopIteration, RecursionError."""
-    next(budget)
-    if depth == 0:
-        raise RecursionError("front matter is nested too deeply")
-    if isinstance(value, dict):
-        return {whole(_word(key)): _plain(item, budget, depth - 1) for key, item in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [_plain(item, budget, depth - 1) for item in value]
-    if isinstance(value, str):
-        return whole(value)
-    if value is None or isinstance(value, bool | int):
-        return value
-    if isinstance(value, float) and math.isfinite(value):
-        return value
-    return whole(_word(value))
-
-
-def _word(value: Any) -> str:
-    return value.isoformat() if isinstance(value, dt.date) else str(value)
 
 
 def first_heading(text: str, start: int = 0) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from rag.corpus.reasons import Reason
 from rag.types import Excluded, Json
 
 TITLE_LIMIT = 300
@@ -26,7 +27,7 @@ class Page:
 class Unreadable(Exception):
     """One source cannot be a document: a short reason and a sentence."""
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail

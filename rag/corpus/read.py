@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from rag.corpus.page import Page, Unreadable
-from rag.corpus.readers import Packing, Reader, reader_of, stem_of
+from rag.corpus.readers import Packing, PageReader, Reader, RecordReader, reader_of, stem_of
 from rag.corpus.records import RecordMaker
 from rag.corpus.snapshot import Snapshot
 from rag.corpus.sources import PAGE_LIMIT, Root, open_source, roots_of, source_name, stat_row
@@ -31,20 +31,6 @@ _Key = tuple[str, bool, int]
 """doc_id, whether it is a record, and its row in the snapshot or its number in the spool."""
 
 
-def read(snapshot: Snapshot, spec: CorpusSpec, temp: Path | None = None) -> Reading:
-    """The documents of a snapshot, to be iterated once.
-
-    Parameters
-    ----------
-    snapshot
-        What to read, taken with the same spec.
-    temp
-        Where the nameless file lies that holds the records until all their ids are known (about as large as the text of
-        all record files); None takes the system's folder for temporary files.
-    """
-    return Reading(snapshot, spec, temp)
-
-
 def reading_identity(snapshot: Snapshot, spec: CorpusSpec) -> dict[str, Json]:
     """What makes the documents of two equal snapshots equal: the settings, and each reader in use with its version."""
     suffixes = {path.rpartition("/")[2].partition(".")[2].lower() for path in snapshot.paths}
@@ -54,14 +40,17 @@ def reading_identity(snapshot: Snapshot, spec: CorpusSpec) -> dict[str, Json]:
 
 @dataclass(slots=True)
 class Reading:
-    """Documents in the order of the UTF-8 bytes of doc_id, Excluded rows anywhere between them.
+    """The documents of a snapshot in the order of the UTF-8 bytes of doc_id, Excluded rows anywhere between them.
 
-    Iterating raises CorpusFailed for equal doc_ids (all pairs up to 20), StorageFailed when records find no space.
+    To be iterated once, which raises CorpusFailed for equal doc_ids (all pairs up to 20), StorageFailed when records find no space.
     """
 
     snapshot: Snapshot
     spec: CorpusSpec
+    """The one that the snapshot was taken with."""
     temp: Path | None = None
+    """Where the nameless file lies that holds the records until all their ids are known, about as large as the text of
+    all record files; None for the system's folder for temporary files."""
     stale: bool = False
     """True, once iterated, if a file was not as the snapshot has it: what was read is right, the snapshot is old."""
 
@@ -124,13 +113,14 @@ class _Files:
 
     def rows(self, *, records: bool) -> Iterator[int]:
         """Rows of the snapshot that are files of many records, or that are one document, in order of their paths."""
-        return (row for row, known in enumerate(self._readers) if (known[0].rows is not None) == records)
+        return (row for row, known in enumerate(self._readers) if isinstance(known[0], RecordReader) == records)
 
     def page(self, row: int) -> Document | Excluded:
         """The one document of a file."""
         path, root = self.paths[row], self._root(row)
         source = source_name(root, path)
         reader, packing = self._readers[row]
+        assert isinstance(reader, PageReader)
         try:
             data = self._bytes(row)
             digest = hashlib.sha256(data)
@@ -158,7 +148,7 @@ class _Files:
         path, root = self.paths[row], self._root(row)
         source = source_name(root, path)
         reader, packing = self._readers[row]
-        assert reader.rows is not None
+        assert isinstance(reader, RecordReader)
         before = len(spool.ids)
         silent = True
         try:
@@ -181,11 +171,10 @@ class _Files:
     def _root(self, row: int) -> Root:
         return self._roots[int(self._snapshot.root_of[row])]
 
-    def _page(self, reader: Reader, data: bytes) -> Page:
-        assert reader.page is not None
+    def _page(self, reader: PageReader, data: bytes) -> Page:
         if reader.guarded is not None and len(data) >= reader.guarded:
             return self._worker.page(reader, data, self._spec)
-        return reader.page(data, self._spec)
+        return reader.read(data, self._spec)
 
     def _open(self, row: int) -> tuple[int, os.stat_result]:
         try:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import collections
-import datetime as dt
-import decimal
 import hashlib
-import math
-from collections.abc import Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from rag.corpus.page import Unreadable, one_line, whole
 from rag.corpus.spec import CorpusSpec
+from rag.corpus.values import plain
 from rag.digest import canonical
 from rag.types import Document, Excluded, Json
 
@@ -28,6 +26,7 @@ _USUAL = {
     "title": ("title", "name", "heading", "subject"),
 }
 _DEPTH = 64
+_ANY_NUMBER = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +65,8 @@ class RecordMaker:
 
     def _document(self, row: Mapping[str, Any], source: str) -> Document:
         columns = self._columns(row)
-        value = {whole(name): plain(item) for name, item in row.items()}
-        try:
-            encoded = canonical(value)
-        except ValueError as error:
-            raise Unreadable("json", f"holds a number that JSON does not know: {error}") from error
-        sha256 = hashlib.sha256(encoded).hexdigest()
+        value = {whole(name): plain(item, _DEPTH, _ANY_NUMBER) for name, item in row.items()}
+        sha256 = hashlib.sha256(canonical(value)).hexdigest()
         text = value[columns.text]
         if text is None or (isinstance(text, str) and not text.strip()):
             raise Unreadable("empty", f"nothing in column {columns.text!r}")
@@ -136,24 +131,3 @@ def _column(names: tuple[str, ...], wanted: str | None, part: str) -> str | None
     usual = _USUAL[part]
     found = [name for name in names if name.casefold() in usual]
     return min(found, key=lambda name: usual.index(name.casefold()), default=None)
-
-
-def plain(value: Any, depth: int = _DEPTH) -> Json:
-    """A cell as JSON: dates as ISO strings, bytes as base64, NaN as None. Raises Unreadable."""
-    if isinstance(value, str):
-        return whole(value)
-    if value is None or isinstance(value, bool | int):
-        return value
-    if isinstance(value, float):
-        return None if math.isnan(value) else value
-    if depth == 0:
-        raise Unreadable("nesting", f"nested more than {_DEPTH} levels deep")
-    if isinstance(value, Mapping):
-        return {whole(str(key)): plain(item, depth - 1) for key, item in value.items()}
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode("ascii")
-    if isinstance(value, Iterable):
-        return [plain(item, depth - 1) for item in value]
-    if isinstance(value, dt.date | dt.time):
-        return value.isoformat()
-    return float(value) if isinstance(value, decimal.Decimal) and value.is_finite() else str(value)

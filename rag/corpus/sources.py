@@ -7,13 +7,15 @@ import errno
 import os
 import stat
 from array import array
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rag.corpus.page import Unreadable
 from rag.corpus.patterns import Patterns, compiled, is_magic
-from rag.corpus.readers import READERS, reader_of
+from rag.corpus.readers import READERS, PageReader, reader_of
+from rag.corpus.reasons import CLOSED, Reason
 from rag.corpus.spec import CorpusSpec
 from rag.errors import CorpusMissing, Problem
 from rag.types import Excluded
@@ -69,8 +71,6 @@ def roots_of(spec: CorpusSpec) -> tuple[Root, ...]:
                 problems.append(_missing(folder, str(path)))
         else:
             problems.append(_missing(absolute, str(path)))
-    if not spec.paths:
-        problems.append(Problem("corpus.paths", "no path is named", "name a folder, file or pattern in [corpus] paths"))
     store = _real(spec.store)
     for root in found:
         place = os.path.join(root.folder, root.single or "")
@@ -167,7 +167,7 @@ class _Walk:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                self._out(prefix.rstrip("/") or ".", "unreadable folder", error.strerror or str(error))
+                self._out(prefix.rstrip("/") or ".", CLOSED, error.strerror or str(error))
                 continue
             with entries:
                 self._folder(entries, folder, prefix)
@@ -230,7 +230,7 @@ class _Walk:
         known = reader_of(path[path.rfind("/") + 1 :])
         if known is None:
             self._out(path, "unsupported", f"no reader for this suffix; known: {', '.join(sorted(READERS))}")
-        elif status.st_size > PAGE_LIMIT and known[0].page is not None:
+        elif status.st_size > PAGE_LIMIT and isinstance(known[0], PageReader):
             self._out(path, "too large", f"{status.st_size:,} bytes; the limit for one document is {PAGE_LIMIT:,}")
         elif not path.isascii() and not _is_unicode(path):
             self._out(path, "surrogates", "the name of the file is not valid UTF-8; rename it")
@@ -285,7 +285,7 @@ class _Walk:
         self.seen.add(absolute)
         return False
 
-    def _out(self, path: str, reason: str, detail: str) -> None:
+    def _out(self, path: str, reason: Reason, detail: str) -> None:
         source = source_name(self.root, path)
         self.listing.excluded.append(Excluded(source, "read", reason, detail))
 
@@ -354,10 +354,8 @@ def open_source(root: Root, path: str, inode: int) -> tuple[int, os.stat_result]
 def nothing_found(spec: CorpusSpec, excluded: Iterable[Excluded]) -> CorpusMissing:
     """The error for a corpus without a single file that could be read."""
     paths = ", ".join(str(path) for path in spec.paths)
-    reasons: dict[str, int] = {}
-    for row in excluded:
-        reasons[row.reason] = reasons.get(row.reason, 0) + 1
+    reasons = Counter(row.reason for row in excluded)
     left_out = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
     what = f"no document at {paths}" + (f" (left out: {left_out})" if left_out else "")
     remedy = "put documents there, or change [corpus] paths, include or exclude"
-    return CorpusMissing(what, [Problem(str(Path(paths)) if len(spec.paths) == 1 else "corpus.paths", what, remedy)])
+    return CorpusMissing.at(str(Path(paths)) if len(spec.paths) == 1 else "corpus.paths", what, remedy)

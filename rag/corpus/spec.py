@@ -6,7 +6,7 @@ import codecs
 from dataclasses import dataclass
 from pathlib import Path
 
-from rag.errors import Problem, SettingsError
+from rag.errors import SettingsError
 from rag.types import Json
 
 EVERYTHING = ("**/*",)
@@ -43,7 +43,7 @@ class CorpusSpec:
         if not known:
             what = f"unknown encoding {self.encoding!r}"
             remedy = "take a name that Python knows, such as latin-1, cp1252 or shift_jis"
-            raise SettingsError(what, [Problem("corpus.encoding", what, remedy)])
+            raise SettingsError.at("corpus.encoding", what, remedy)
 
     def identity(self) -> dict[str, Json]:
         """What decides how a file is read. What is listed shows in the snapshot and is not repeated here."""

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from rag.corpus.page import Page, Unreadable
-from rag.corpus.readers import READERS, Reader
+from rag.corpus.readers import READERS, PageReader
 from rag.corpus.spec import CorpusSpec
 
 SECONDS = 4.0
@@ -48,12 +48,12 @@ class Worker:
     ) -> None:
         self._end()
 
-    def page(self, reader: Reader, data: bytes, spec: CorpusSpec) -> Page:
+    def page(self, reader: PageReader, data: bytes, spec: CorpusSpec) -> Page:
         """What the reader gives for the bytes. Raises Unreadable: the reader's own, `too slow`, `too large`, `failed`."""
         child = self._child = self._child or _started()
         seconds = SECONDS + SECONDS_PER_MIB * len(data) / (1 << 20)
         suffix = next(suffix for suffix, known in READERS.items() if known is reader)
-        header = {"suffix": suffix, "size": len(data), "seconds": seconds, "encoding": spec.encoding}
+        header = {"suffix": suffix, "size": len(data), "seconds": seconds, "spec": spec.identity()}
         assert child.stdin is not None
         try:
             _send(child.stdin, header)
@@ -147,9 +147,9 @@ def serve() -> None:
 
 def _answer(header: dict[str, Any], data: bytes) -> dict[str, Any]:
     reader = READERS[header["suffix"]]
-    assert reader.page is not None
+    assert isinstance(reader, PageReader)
     try:
-        page = reader.page(data, CorpusSpec((), encoding=header["encoding"]))
+        page = reader.read(data, CorpusSpec((), **header["spec"]))
     except Unreadable as verdict:
         return {"reason": verdict.reason, "detail": verdict.detail}
     except MemoryError:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import mmap
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from rag import storage
 from rag.clock import Clock
 from rag.digest import CACHE_FORMAT, canonical, digest, file_sha256, identity_json
-from rag.errors import Damaged, FormatTooNew, Problem
+from rag.errors import Damaged, FormatTooNew, refuse_newer
+from rag.ports import Floats
 from rag.types import EmbeddingIdentity
 
 Keys = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 
 SMALL_BYTES = 8 << 20
 MERGE_ABOVE = 64
@@ -51,14 +51,6 @@ class Found:
     @property
     def hit(self) -> NDArray[np.bool_]:
         return self.segment >= 0
-
-    def tokens(self, where: NDArray[Any]) -> NDArray[np.uint32]:
-        """uint32 [n]: what the texts at these positions were billed, unchecked."""
-        out = np.zeros(len(where), np.uint32)
-        for number, segment in enumerate(self.segments):
-            mine = self.segment[where] == number
-            out[mine] = segment.tokens[self.rows[where][mine]]
-        return out
 
     def gather(self, where: NDArray[Any]) -> Floats:
         """float32 [n, d]: the vectors at these positions, each row checked. Raises Damaged, naming the file."""
@@ -173,7 +165,7 @@ def row_checks(keys: Keys, vectors: Floats, tokens: NDArray[np.uint32]) -> NDArr
 def damaged(path: Path, expected: str, actual: str) -> Damaged:
     """The error for a cache file that is not what it was."""
     what = f"the cache segment {path} is damaged: expected {expected}, found {actual}"
-    return Damaged(what, [Problem(str(path), what, f"run `{REPAIR}`: it keeps every sound record of the file")])
+    return Damaged.at(str(path), what, f"run `{REPAIR}`: it keeps every sound record of the file")
 
 
 def namespace_name(identity: EmbeddingIdentity) -> str:
@@ -229,23 +221,29 @@ class VectorCache:
             waiting = waiting[~hits]
         return Found(keys, segments, chosen, rows)
 
-    def add(self, keys: Keys, vectors: Floats, tokens: NDArray[np.uint32]) -> None:
-        """Store a checked batch: one file, durable when this returns. Raises StorageFailed."""
+    def add(self, keys: Keys, vectors: Floats, tokens: NDArray[np.uint32], stamp: int | None = None) -> None:
+        """Store a checked batch: one file, durable when this returns. Raises StorageFailed.
+
+        `stamp` is the one of the segment that the rows come from, so that the oldest still wins; now by default.
+        """
         if not len(keys):
             return
         self._write_namespace(int(vectors.shape[1]))
-        self._write(keys, vectors, tokens)
+        self._write(keys, vectors, tokens, stamp)
 
-    def merge(self, above: int = MERGE_ABOVE) -> int:
-        """Fold small segments together once there are more than `above` of them; gives how many files went.
+    def merge(self, above: int = MERGE_ABOVE, *, dry_run: bool = False) -> int:
+        """Fold small segments together once there are more than `above` of them; gives how many files go.
 
         Merged files are durable before their sources are unlinked. Damaged rows stop the merge with Damaged.
         """
-        small = [name for name in segment_names(self.folder) if (self.folder / name).stat().st_size < SMALL_BYTES]
-        if len(small) <= above:
+        sizes = {name: (self.folder / name).stat().st_size for name in segment_names(self.folder)}
+        if sum(size < SMALL_BYTES for size in sizes.values()) <= above:
             return 0
         removed = 0
-        for group in _groups(self.folder, small):
+        for group in _groups(sizes):
+            removed += len(group) - 1
+            if dry_run:
+                continue
             segments = [Segment(self.folder / name) for name in group]
             stamp = int(group[0][:13])
             merged = self._write_merged(segments, stamp)
@@ -254,7 +252,6 @@ class VectorCache:
                 # equal content and stamp give the merged file the name of its first source
                 if segment.path != merged:
                     storage.remove_file(segment.path)
-            removed += len(segments) - 1
         return removed
 
     def _write_merged(self, segments: Sequence[Segment], stamp: int) -> Path:
@@ -279,12 +276,9 @@ class VectorCache:
         return self._write(keys[order], vectors, tokens, stamp)
 
     def _write(self, keys: Keys, vectors: Floats, tokens: NDArray[np.uint32], stamp: int | None = None) -> Path:
-        order = _order(keys)
-        data = serialise(keys[order], vectors[order], tokens[order])
-        milliseconds = int(self._clock.utc().timestamp() * 1000) if stamp is None else stamp
-        path = self.folder / f"{milliseconds:013d}-{hashlib.sha256(data).hexdigest()[:16]}.arrow"
+        stamp = int(self._clock.utc().timestamp() * 1000) if stamp is None else stamp
         storage.faultpoint("cache.add.before_write")
-        storage.write(path, data)
+        path = write_segment(self.folder, keys, vectors, tokens, stamp)
         storage.faultpoint("cache.add.after_write")
         return path
 
@@ -293,6 +287,15 @@ class VectorCache:
         if path.exists():
             return
         storage.write(path, namespace_bytes(self._identity, dimensions))
+
+
+def write_segment(folder: Path, keys: Keys, vectors: Floats, tokens: NDArray[np.uint32], stamp: int) -> Path:
+    """Write records in the order of their keys, under the name of their time (unix ms) and content, durably."""
+    order = _order(keys)
+    data = serialise(keys[order], vectors[order], tokens[order])
+    path = folder / f"{stamp:013d}-{hashlib.sha256(data).hexdigest()[:16]}.arrow"
+    storage.write(path, data)
+    return path
 
 
 def _order(keys: Keys) -> NDArray[np.intp]:
@@ -359,18 +362,21 @@ def namespaces(store: Path) -> list[Path]:
     return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
 
 
-def _groups(folder: Path, names: Sequence[str]) -> Iterator[list[str]]:
-    """Neighbouring segments that together stay below the size of a merged one."""
+def _groups(sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """Small neighbours that together stay below the size of a merged segment.
+
+    None reaches past a large one: a row of a younger segment would take the oldest stamp, and win where it had lost.
+    """
     group: list[str] = []
     size = 0
-    for name in names:
-        own = (folder / name).stat().st_size
-        if group and size + own > MERGED_BYTES:
+    for name, own in sizes.items():
+        if own >= SMALL_BYTES or size + own > MERGED_BYTES:
             if len(group) > 1:
                 yield group
             group, size = [], 0
-        group.append(name)
-        size += own
+        if own < SMALL_BYTES:
+            group.append(name)
+            size += own
     if len(group) > 1:
         yield group
 
@@ -381,9 +387,7 @@ def _refuse_newer(folder: Path) -> None:
         found = json.loads(path.read_bytes()).get("format", 0)
     except (OSError, ValueError, AttributeError, RecursionError):
         return
-    if isinstance(found, int) and found > CACHE_FORMAT:
-        what = f"the vector cache {folder} has format {found}; this ragline reads up to {CACHE_FORMAT}"
-        raise FormatTooNew(what, [Problem(str(path), what, NEWER_REMEDY)])
+    refuse_newer(path, found, CACHE_FORMAT, NEWER_REMEDY)
 
 
 def broken_segments(store: Path) -> Iterator[tuple[Path, str, str]]:

@@ -10,8 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rag import storage
-from rag.errors import FormatTooNew, Problem
+from rag import clock, storage
+from rag.errors import refuse_newer
 from rag.types import Usage
 
 FORMAT = 1
@@ -48,7 +48,7 @@ def record(
 ) -> None:
     """Add a line, durable when this returns. Raises StorageFailed."""
     entry = Entry(
-        at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        clock.text(at),
         command,
         model,
         usage.requests,
@@ -80,10 +80,9 @@ def entries(store: Path) -> Iterator[Entry]:
 def _entry(line: str, path: Path, number: int) -> Entry | Unreadable:
     try:
         values = json.loads(line)
-        if _whole(values["format"]) and values["format"] > FORMAT:
-            what = f"{path}:{number} has format {values['format']}; this ragline reads up to {FORMAT}"
+        if _whole(values["format"]):
             remedy = "upgrade ragline; if no newer one has ever written here, the line is damaged: mend or remove it"
-            raise FormatTooNew(what, [Problem(f"{path}:{number}", what, remedy)])
+            refuse_newer(f"{path}:{number}", values["format"], FORMAT, remedy)
         entry = Entry(**values)
     except (ValueError, TypeError, KeyError, RecursionError):
         return Unreadable(path, number)

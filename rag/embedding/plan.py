@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rag.embedding.batching import pack
 from rag.types import Json, RequestLimits
 
 
@@ -91,18 +90,34 @@ class Plan:
     tokens: int
     tokens_exact: bool
     requests: int
-    usd: float | None
-    priced_on: str | None
-    minutes: float | None
-    max_usd: float | None
-    max_tokens: int | None
-    within_budget: bool
     cached_tokens: int
     causes: tuple[Cause, ...]
+    terms: Terms
 
     @property
     def texts(self) -> int:
         return self.cached + self.to_embed
+
+    @property
+    def usd(self) -> float | None:
+        return self.terms.usd(self.tokens)
+
+    @property
+    def saved_usd(self) -> float | None:
+        """What the texts that are in the cache would cost."""
+        return self.terms.usd(self.cached_tokens)
+
+    @property
+    def minutes(self) -> float | None:
+        """The least time that the configured limits allow; None where none is configured, 0 where nothing is sent."""
+        if not self.requests:
+            return 0.0
+        limits = [(self.requests, self.terms.requests_per_minute), (self.tokens, self.terms.tokens_per_minute)]
+        return max((amount / limit for amount, limit in limits if limit is not None), default=None)
+
+    @property
+    def within_budget(self) -> bool:
+        return self.terms.allows(self.tokens)
 
     def as_json(self) -> dict[str, Json]:
         """The fields of `ragline plan --json`."""
@@ -120,40 +135,13 @@ class Plan:
             "tokens_exact": self.tokens_exact,
             "requests": self.requests,
             "usd": self.usd,
-            "priced_on": self.priced_on,
+            "priced_on": self.terms.priced_on,
             "minutes": self.minutes,
-            "max_usd": self.max_usd,
-            "max_tokens": self.max_tokens,
+            "max_usd": self.terms.max_usd,
+            "max_tokens": self.terms.max_tokens,
             "within_budget": self.within_budget,
-            "causes": [
-                {
-                    "cause": cause.cause,
-                    "texts": cause.texts,
-                    "tokens": cause.tokens,
-                    "usd": cause.usd,
-                    "before": cause.before,
-                    "after": cause.after,
-                }
-                for cause in self.causes
-            ],
+            "causes": [asdict(cause) for cause in self.causes],
         }
-
-
-def minutes(terms: Terms, requests: int, tokens: int) -> float | None:
-    """The least time that the configured limits allow; None where none is configured, 0 where nothing is sent."""
-    if not requests:
-        return 0.0
-    shares = [
-        amount / limit
-        for amount, limit in [(requests, terms.requests_per_minute), (tokens, terms.tokens_per_minute)]
-        if limit is not None
-    ]
-    return max(shares) if shares else None
-
-
-def requests_for(tokens: NDArray[np.uint32], limits: RequestLimits) -> list[tuple[int, int]]:
-    """The requests that texts of these many tokens are sent in."""
-    return pack([int(count) for count in tokens], limits)
 
 
 def summed(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rag import storage
 from rag.embedding.cache import VectorCache
 from rag.embedding.plan import Terms
-from rag.errors import OverBudget, Problem
+from rag.errors import OverBudget
 from rag.ports import EmbeddingModel
 from rag.types import Usage
 
@@ -54,7 +54,7 @@ class Sender:
         requests: Sequence[Request],
         keys: NDArray[np.uint8],
         texts: Callable[[int, int], list[str]],
-        progress: Callable[[int], None],
+        progress: Callable[[], None],
     ) -> None:
         """Send the requests in order, at most `concurrency` at once.
 
@@ -70,9 +70,7 @@ class Sender:
                     return
                 try:
                     await self._send(request, keys, texts(request.start, request.end))
-                    progress(request.end - request.start)
-                except asyncio.CancelledError:
-                    raise
+                    progress()
                 except Exception as error:  # noqa: BLE001 - kept, and raised when the others have stored theirs
                     failure.append(error)
                     return
@@ -113,4 +111,4 @@ class Sender:
             more = self.terms.usd(planned) or 0.0
             what = f"the next request would cross max_usd = {self.terms.max_usd:.2f} ({usd:.4f} used, {more:.4f} more); {kept}"
             remedy = "raise --max-usd and run again: only the rest is sent"
-        return OverBudget(what, [Problem("embedding", what, remedy)])
+        return OverBudget.at("embedding", what, remedy)

@@ -13,7 +13,6 @@ from rag import storage
 from rag.clock import Clock
 from rag.digest import file_sha256
 from rag.embedding.cache import (
-    Floats,
     Keys,
     Segment,
     VectorCache,
@@ -24,8 +23,10 @@ from rag.embedding.cache import (
     row_checks,
     segment_names,
     serialise,
+    write_segment,
 )
 from rag.errors import Damaged
+from rag.ports import Floats
 from rag.types import EmbeddingIdentity
 
 
@@ -70,10 +71,10 @@ def stats(store: Path) -> list[NamespaceStats]:
     return found
 
 
-def compact(store: Path, clock: Clock) -> int:
-    """Merge all small segments now; gives how many files went. Raises Damaged."""
+def compact(store: Path, clock: Clock, *, dry_run: bool = False) -> int:
+    """Merge all small segments now; gives how many files went, or would go. Raises Damaged."""
     identities = filter(None, map(read_namespace, namespaces(store)))
-    return sum(VectorCache(store, identity, clock).merge(above=1) for identity in identities)
+    return sum(VectorCache(store, identity, clock).merge(above=1, dry_run=dry_run) for identity in identities)
 
 
 def mend(path: Path) -> Mended:
@@ -85,14 +86,8 @@ def mend(path: Path) -> Mended:
         sound = row_checks(keys, vectors, tokens) == checks
         kept, lost = int(sound.sum()), int((~sound).sum())
         if kept:
-            order = np.flatnonzero(sound)
-            order = order[np.lexsort(keys[order].T[::-1])]
-            data = serialise(keys[order], vectors[order], tokens[order])
-            import hashlib
-
-            name = f"{path.name[:13]}-{hashlib.sha256(data).hexdigest()[:16]}.arrow"
-            storage.write(path.with_name(name), data)
-            if name == path.name:
+            stamp = int(path.name[:13])
+            if write_segment(path.parent, keys[sound], vectors[sound], tokens[sound], stamp) == path:
                 return Mended(path, kept, lost)
     storage.remove_file(path)
     return Mended(path, kept or 0, lost)
@@ -196,7 +191,7 @@ def prune(store: Path, needed: set[bytes], clock: Clock, *, dry_run: bool) -> li
                 rows = np.flatnonzero(keep)
                 kept = segment.vectors[rows]
                 segment.check(rows, segment.keys[rows], kept)
-                cache.add(segment.keys[rows], kept, segment.tokens[rows])
+                cache.add(segment.keys[rows], kept, segment.tokens[rows], int(segment.path.name[:13]))
                 storage.remove_file(segment.path)
         if vectors:
             dropped.append(Prunable(identity.name, vectors, tokens))

@@ -14,8 +14,9 @@ question about what the passages are about has no answer there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,8 +26,6 @@ from rag.generation.nearness import Embed, WordVectors
 from rag.generation.prompt import ABSTENTION
 from rag.generation.sentences import shown
 from rag.types import Answer, Passage, Usage
-
-NAME = "local/extractive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ WITH_VECTORS = Constants(
 class ExtractiveGenerator:
     """**Generator** without a model. `prompt` of its answers is None, their usage zero."""
 
-    name = NAME
+    name = "local/extractive"
 
     def __init__(self, rarity: Rarity | None = None, embed: Embed | None = None, *, always: bool = False) -> None:
         """`rarity` of a stem in the index (without it, among the passages), `embed` of single words (without it, none).
@@ -65,8 +64,8 @@ class ExtractiveGenerator:
         """
         self._rarity = rarity
         self._vectors = WordVectors(embed) if embed else None
-        self._constants = WITH_VECTORS if embed else PLAIN
-        self._always = always
+        fitted = WITH_VECTORS if embed else PLAIN
+        self._constants = replace(fitted, offset=math.inf) if always else fitted
 
     async def answer(self, question: str, passages: Sequence[Passage]) -> AsyncIterator[str | Answer]:
         """The text in one piece, then the Answer. Raises what the embedding model raises."""
@@ -77,28 +76,26 @@ class ExtractiveGenerator:
     async def complete(self, question: str, passages: Sequence[Passage]) -> Answer:
         """The best sentence as it reads without marks, with its citation; or the abstention."""
         weighed = await evidence(question, passages, self._rarity, self._vectors)
-        quoted = (
-            [weighed.candidates[place] for place in pick(weighed, self._constants, self._always)] if weighed else []
-        )
+        quoted = [weighed.candidates[place] for place in pick(weighed, self._constants)] if weighed else []
         return Answer(
             question=question,
             text=" ".join(f"{shown(passage.text, unit)} [{passage.rank}]" for passage, unit in quoted) or ABSTENTION,
             abstained=not quoted,
             citations=tuple(span(passage, unit.start, unit.end) for passage, unit in quoted),
             passages=tuple(passages),
-            model=NAME,
+            model=self.name,
             prompt=None,
             usage=Usage(),
         )
 
 
-def pick(weighed: Evidence, constants: Constants, always: bool = False) -> list[int]:  # noqa: FBT001, FBT002
+def pick(weighed: Evidence, constants: Constants) -> list[int]:
     """The places of what is quoted: the best, and the second where it is at least `SECOND` times as likely.
 
-    Of one passage in its order. Nothing where the passages are not trusted to answer, unless `always`.
+    Of one passage in its order. Nothing where the passages are not trusted to answer.
     """
     best = choose(weighed, constants.choice)
-    if not always and float(signs(weighed, best) @ constants.trust) + constants.offset <= 0:
+    if float(signs(weighed, best) @ constants.trust) + constants.offset <= 0:
         return []
     likely = weighed.columns @ np.asarray(constants.choice)
     likely = np.exp(likely - likely[best])

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from rag.errors import Problem, RaglineError
-from rag.index.kinds import INDEX_KINDS, SEED, choose
+from rag.index.kinds import INDEX_KINDS, Tuned, choose
 from rag.index.search import map_index
 from rag.index.tuning import gather, sample_rows, tune
 from rag.ports import Floats
@@ -27,7 +27,7 @@ SELF_TESTS = 3
 def build(blocks: Blocks, rows: int, dimensions: int, kind: str, path: Path) -> dict[str, Json]:
     """Write the index of all vectors durably to `path`.
 
-    A flat index is streamed: one block is in memory. The others hold the FAISS index, one block and a seeded sample
+    An exact index is streamed: one block is in memory. The others hold the FAISS index, one block and a seeded sample
     for training and tuning.
 
     Returns what the manifest says about the index: kind, parameters, tuned, recall, self_test.
@@ -47,17 +47,17 @@ def build(blocks: Blocks, rows: int, dimensions: int, kind: str, path: Path) -> 
     answers: list[Json] = []
     recall: dict[str, Json] | None = None
     with create(path) as file:
-        if kind == "flat":
-            _stream_flat(units(), rows, dimensions, file)
-        else:
-            index = _index(kind, parameters, units, rows, dimensions)
+        if isinstance(entry.made, Tuned):
+            index = _index(entry.made, parameters, units, rows, dimensions)
             faultpoint("build.added")
-            setting, recall = tune(index, kind, parameters, units, rows)
-            assert entry.knob is not None
-            tuned[entry.knob] = setting
+            setting, recall = tune(index, entry.made, parameters, units, rows)
+            tuned[entry.made.knob] = setting
             answers = self_test(index)
             _write(index, file)
             del index
+        else:
+            file.write(entry.made(rows, dimensions))
+            file.writelines(block.data for block in units())
         faultpoint("build.written")
     return {
         "kind": kind,
@@ -119,38 +119,18 @@ def _normalised(block: Floats, first: int) -> Floats:
     return block
 
 
-def _stream_flat(units: Iterator[Floats], rows: int, dimensions: int, file: BinaryIO) -> None:
-    """FAISS's own bytes of an empty flat index with two counts put in: n at byte 8, the floats at the end."""
-    import faiss
-
-    head = bytearray(faiss.serialize_index(faiss.IndexFlatIP(dimensions)).tobytes())
-    if len(head) != 45 or head[:4] != b"IxFI":
-        raise _refused("index.faiss", "this release of faiss writes flat indexes differently", "use the pinned faiss")
-    head[8:16] = rows.to_bytes(8, "little")
-    head[37:45] = (rows * dimensions).to_bytes(8, "little")
-    file.write(head)
-    file.writelines(block.data for block in units)
-
-
 def _index(
-    kind: str, parameters: dict[str, Json], units: Callable[[], Iterator[Floats]], rows: int, dimensions: int
+    tuned: Tuned, parameters: dict[str, Json], units: Callable[[], Iterator[Floats]], rows: int, dimensions: int
 ) -> Any:
     import faiss
 
+    def sample(count: int) -> Floats:
+        return gather(units(), sample_rows(rows, count, "training"), dimensions)
+
     index: Any = faiss.index_factory(dimensions, str(parameters["factory"]), faiss.METRIC_INNER_PRODUCT)
     threads = faiss.omp_get_max_threads()
-    if kind == "hnsw":
-        index.hnsw.efConstruction = parameters["ef_construction"]
-        # links depend on the order in which threads insert
-        faiss.omp_set_num_threads(1)
     try:
-        if kind == "ivf_sq8":
-            index.cp.seed = SEED % 2**31
-            # below this count faiss writes a warning to stderr; our own measure of recall decides
-            index.cp.min_points_per_centroid = 1
-            count = parameters["training_rows"]
-            assert isinstance(count, int)
-            index.train(gather(units(), sample_rows(rows, count, "training"), dimensions))
+        tuned.prepare(index, parameters, sample)
         for block in units():
             index.add(block)
     finally:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rag.digest import canonical
-from rag.errors import Damaged, FormatTooNew, Problem
+from rag.errors import Damaged, Problem, refuse_newer
 from rag.types import Json
 
 CURRENT_FORMAT = 1
@@ -79,9 +79,7 @@ class Current:
         if rest != hashlib.sha256(line).hexdigest().encode() + b"\n":
             raise damaged(path, "its first line does not match the sha256 in its second", CURRENT_REMEDY)
         values = json.loads(line)
-        if values["format"] > CURRENT_FORMAT:
-            what = f"{path} has format {values['format']}, this program knows {CURRENT_FORMAT}"
-            raise FormatTooNew(what, [Problem(str(path), what, "upgrade ragline")])
+        refuse_newer(path, values["format"], CURRENT_FORMAT)
         hold = values["hold"]
         return cls(
             values["version"],

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rag.corpus.snapshot import Snapshot
 from rag.digest import identity_json
 from rag.embedding.plan import DocumentChanges
 from rag.index.prepare import Prepared
 from rag.index.search import OpenVersion
-from rag.index.tables import HEADING_SEPARATOR, DocumentTable
-from rag.types import EmbeddingIdentity, Json
+from rag.index.tables import DocumentTable, joined
+from rag.types import Json
 
 Label = tuple[str, str | None, str | None]
 _State = tuple[str, str, str]
@@ -61,25 +62,36 @@ def _contained(keys: NDArray[np.uint8], among: NDArray[np.uint8]) -> NDArray[np.
     return np.fromiter((row.tobytes() in known for row in keys), bool, len(keys))
 
 
+def vanished_sources(before: Snapshot, now: Snapshot) -> int:
+    """How many files of an older snapshot are gone: neither their name nor their content is there any more."""
+    here, known = set(_files(now)), {row.tobytes() for row in now.sha256}
+    return sum(
+        file not in here and row.tobytes() not in known for file, row in zip(_files(before), before.sha256, strict=True)
+    )
+
+
+def _files(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    return ((snapshot.labels[root], path) for root, path in zip(snapshot.root_of, snapshot.paths, strict=True))
+
+
 def causes(
     live: OpenVersion | None,
     prepared: Prepared,
     rows: NDArray[np.int64],
-    identity: EmbeddingIdentity,
     changes: DocumentChanges,
-    chunker: dict[str, Json],
-    tokenizer: dict[str, Json],
+    tokenizer: Mapping[str, Json],
 ) -> list[Label]:
     """Why the text of each of these rows has to be embedded: (cause, before, after)."""
     if live is None:
         return [("new", None, None)] * len(rows)
     manifest = live.manifest
-    if manifest.embedding != identity:
-        return [("model changed", *_difference(identity_json(manifest.embedding), identity_json(identity)))] * len(rows)
+    if manifest.embedding != prepared.embedding:
+        models = map(identity_json, (manifest.embedding, prepared.embedding))
+        return [("model changed", *_difference(*models))] * len(rows)
     was_there = _contained(prepared.keys[rows], _keys(live))
     added, changed = set(changes.added), set(changes.changed)
     cut = {**manifest.chunker, "tokenizer": dict(manifest.tokenizer)}
-    cut_now = {**chunker, "tokenizer": tokenizer}
+    cut_now = {**prepared.chunker, "tokenizer": dict(tokenizer)}
     recut: Label = ("chunking changed", *_difference(cut, cut_now))
     headings = _old_headings(live, changed) if changed and cut == cut_now else {}
     spool = iter(prepared.spool())
@@ -96,7 +108,7 @@ def causes(
         elif cut != cut_now:
             labels.append(recut)
         elif chunk.doc_id in changed:
-            path = HEADING_SEPARATOR.join(chunk.heading_path)
+            path = joined(chunk.heading_path)
             old = headings.get(_content(chunk.doc_id, chunk.text))
             labels.append(("heading edited", old, path) if old is not None and old != path else ("edited", None, None))
         else:

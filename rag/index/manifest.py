@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rag.digest import canonical, digest, file_sha256, identity_json
-from rag.errors import Damaged, FormatTooNew, Problem
+from rag.errors import Damaged, Problem, refuse_newer
 from rag.storage import write
 from rag.types import EmbeddingIdentity, Json
 
@@ -44,7 +44,7 @@ class Manifest:
     """kind, parameters, tuned, recall, self_test: as `build.build` gives it."""
     lexical: Mapping[str, Json]
     counts: Mapping[str, int]
-    """documents, chunks, duplicates, excluded."""
+    """documents, chunks, duplicates, excluded (sources), excluded_chunks."""
     rows: int
     files: Mapping[str, FileDigest]
     format: int = MANIFEST_FORMAT
@@ -126,9 +126,8 @@ def parse_sealed(data: bytes, path: Path, newest: int) -> dict[str, Json]:
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise _damaged(path, "it is no JSON object") from error
     # a newer format may be sealed in another way
-    if isinstance(found, int) and found > newest and (right or sealed is None):
-        what = f"{path} has format {found}, this program knows {newest}"
-        raise FormatTooNew(what, [Problem(str(path), what, "upgrade ragline")])
+    if right or sealed is None:
+        refuse_newer(path, found, newest)
     if not right:
         raise _damaged(path, "its bytes do not match the sha256 they carry")
     return dict(values)

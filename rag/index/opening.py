@@ -107,7 +107,7 @@ class Memory:
                 write_sealed(self._path, self._found)
 
 
-def open_pinned(folder: Path, number: int, pin: BinaryIO, wanted: str | None) -> OpenVersion:
+def open_pinned(folder: Path, number: int, pin: BinaryIO, wanted: str | None, *, remember: bool = True) -> OpenVersion:
     """A pinned version with every file checked; `wanted` is the manifest's sha256 where CURRENT says it.
 
     Raises Damaged, FormatTooNew. The pin stays open either way.
@@ -122,7 +122,8 @@ def open_pinned(folder: Path, number: int, pin: BinaryIO, wanted: str | None) ->
         for name, digest in manifest.files.items():
             files[name] = open_file(folder / name)
             memory.check(files[name], folder / name, name, digest)
-        memory.keep()
+        if remember:
+            memory.keep()
         return OpenVersion(folder, number, manifest, pin, files)
     except BaseException:
         for descriptor in files.values():

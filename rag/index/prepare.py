@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,31 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rag.digest import canonical, text_keys
+from rag.digest import canonical, digest, text_keys
 from rag.index.tables import DocumentRow, writing
 from rag.ports import Chunker
 from rag.storage import create
-from rag.types import Chunk, Document, EmbeddingIdentity, Excluded
+from rag.types import Chunk, Document, EmbeddingIdentity, Excluded, Json
 
 SPOOL_ROWS = 512
 _CHUNKS_A_DOCUMENT = 4_096
-
-
-@dataclass(frozen=True, slots=True)
-class SpooledChunk:
-    """One chunk as the spool gives it back."""
-
-    doc_id: str
-    ordinal: int
-    start: int
-    end: int
-    heading_path: tuple[str, ...]
-    text: str
-    prefix: str
-
-    @property
-    def sent(self) -> str:
-        return self.prefix + self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +49,9 @@ class Prepared:
     excluded: tuple[Excluded, ...]
     digest: str
     """sha256 over documents, chunks and exclusions, in order."""
+    embedding: EmbeddingIdentity
+    chunker: Mapping[str, Json]
+    """What it was made with."""
 
     @property
     def chunks(self) -> int:
@@ -88,9 +74,9 @@ class Spool:
 
         self._reader = pa.ipc.open_file(pa.OSFile(str(path)))
         self._number = -1
-        self._block: list[SpooledChunk] = []
+        self._block: list[Chunk] = []
 
-    def __iter__(self) -> Iterator[SpooledChunk]:
+    def __iter__(self) -> Iterator[Chunk]:
         for number in range(self._reader.num_record_batches):
             yield from self._read(number)
 
@@ -98,18 +84,17 @@ class Spool:
         """The texts sent of these rows, which are cheapest in ascending order."""
         return [self._read(row // SPOOL_ROWS)[row % SPOOL_ROWS].sent for row in rows]
 
-    def _read(self, number: int) -> list[SpooledChunk]:
+    def _read(self, number: int) -> list[Chunk]:
         if number != self._number:
             columns = self._reader.get_batch(number).to_pydict()
-            paths = [tuple(path) for path in columns.pop("heading_path")]
-            order = ("doc_id", "ordinal", "start", "end")
-            rows = zip(*(columns[name] for name in order), paths, columns["text"], columns["prefix"], strict=True)
-            self._block = [SpooledChunk(*row) for row in rows]
+            columns["heading_path"] = list(map(tuple, columns["heading_path"]))
+            self._block = [Chunk(*row) for row in zip(*columns.values(), strict=True)]
             self._number = number
         return self._block
 
 
 def _spool_schema() -> Any:
+    """The fields of Chunk, in their order."""
     import pyarrow as pa
 
     return pa.schema(
@@ -121,6 +106,7 @@ def _spool_schema() -> Any:
             ("heading_path", pa.list_(pa.string())),
             ("text", pa.string()),
             ("prefix", pa.string()),
+            ("tokens", pa.int64()),
         ]
     )
 
@@ -131,19 +117,17 @@ class _SpoolWriter:
 
         self._schema = _spool_schema()
         self._writer = pa.ipc.new_file(sink, self._schema)
-        self._rows: list[tuple[Any, ...]] = []
+        self._rows: list[Chunk] = []
 
     def add(self, chunk: Chunk) -> None:
-        path = list(chunk.heading_path)
-        self._rows.append((chunk.doc_id, chunk.ordinal, chunk.start, chunk.end, path, chunk.text, chunk.prefix))
+        self._rows.append(chunk)
         if len(self._rows) == SPOOL_ROWS:
             self._flush()
 
     def _flush(self) -> None:
         import pyarrow as pa
 
-        columns = list(zip(*self._rows, strict=True))
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
+        arrays = [pa.array([getattr(row, field.name) for row in self._rows], field.type) for field in self._schema]
         self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))
         self._rows = []
 
@@ -181,9 +165,8 @@ def prepare(
             documents += 1
             readers.add(item.reader)
             sources += bytes.fromhex(item.source_sha256)
-            metadata = canonical(dict(item.metadata))
-            metadata_sha256 = hashlib.sha256(metadata).hexdigest()
-            content.update(canonical([item.doc_id, item.source_sha256, metadata_sha256, item.reader]) + b"\n")
+            metadata = digest(dict(item.metadata))
+            content.update(canonical([item.doc_id, item.source_sha256, metadata, item.reader]) + b"\n")
             count = 0
             parts = chunker.chunk(item)
             while block := list(itertools.islice(parts, _CHUNKS_A_DOCUMENT)):
@@ -197,7 +180,7 @@ def prepare(
                     tokens.append(chunk.tokens)
                     spool.add(chunk)
                 count += len(chunks)
-            table.add(_document_row(item, metadata, count))
+            table.add(_document_row(item, count))
             progress(1)
         spool.close()
     excluded.sort(key=_excluded_order)
@@ -214,6 +197,8 @@ def prepare(
         first_rows(key_rows),
         tuple(excluded),
         content.hexdigest(),
+        identity,
+        chunker.identity,
     )
 
 
@@ -221,7 +206,7 @@ def _excluded_order(row: Excluded) -> tuple[Any, ...]:
     return (row.source, row.stage, row.doc_id or "", row.start or 0, row.end or 0, row.reason)
 
 
-def _document_row(document: Document, metadata: bytes, chunks: int) -> DocumentRow:
+def _document_row(document: Document, chunks: int) -> DocumentRow:
     text_sha256 = hashlib.sha256(document.text.encode("utf-8")).hexdigest()
     return DocumentRow(
         document.doc_id,
@@ -231,7 +216,7 @@ def _document_row(document: Document, metadata: bytes, chunks: int) -> DocumentR
         text_sha256,
         document.text,
         document.reader,
-        json.dumps(json.loads(metadata), ensure_ascii=False, sort_keys=True),
+        json.dumps(dict(document.metadata), ensure_ascii=False, sort_keys=True),
         chunks,
     )
 

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.errors import Damaged, Problem, RaglineError
+from rag.index.kinds import INDEX_KINDS
 from rag.index.manifest import Manifest
-from rag.index.tables import ChunkTable, DocumentTable, ExcludedTable
+from rag.index.tables import ChunkTable, DocumentTable
 from rag.ports import Floats
 
 _TIE = np.float32(1e-6)
@@ -58,7 +59,7 @@ class OpenVersion:
 
     def close(self) -> None:
         """Let go of the version. Closing twice is fine."""
-        for name in ("chunks", "documents", "excluded"):
+        for name in ("chunks", "documents"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
         self.__dict__.pop("index", None)
@@ -94,10 +95,6 @@ class OpenVersion:
     def documents(self) -> DocumentTable:
         return DocumentTable(self.path("documents.parquet"))
 
-    @functools.cached_property
-    def excluded(self) -> ExcludedTable:
-        return ExcludedTable(self.path("excluded.parquet"))
-
     def where(self, filters: Mapping[str, Sequence[str]]) -> NDArray[np.int64]:
         """Sorted rows whose document's metadata match: AND over keys, OR within one. Raises UsageError."""
         return self.documents.where(filters)
@@ -131,22 +128,10 @@ class OpenVersion:
         return scores, found
 
     def _nearest(self, queries: Floats, k: int, rows: NDArray[np.int64] | None) -> tuple[Floats, NDArray[np.int64]]:
-        # faiss ships types that do not know what its Python wrappers take
-        import faiss as typed
-
-        faiss: Any = typed
-        if rows is None:
-            scores, found = self.index.search(queries, k)
-        elif self.manifest.kind == "ivf_sq8":
-            bits = np.zeros(self.rows, dtype=bool)
-            bits[rows] = True
-            members = np.packbits(bits, bitorder="little")
-            every = faiss.SearchParametersIVF(sel=faiss.IDSelectorBitmap(members), nprobe=self.index.nlist)
-            scores, found = self.index.search(queries, k, params=every)
-        else:
-            flat = self.index if self.manifest.kind == "flat" else faiss.downcast_index(self.index.storage)
-            only = faiss.SearchParameters(sel=faiss.IDSelectorArray(np.unique(rows)))
-            scores, found = flat.search(queries, k, params=only)
+        searched, only = (
+            (self.index, None) if rows is None else INDEX_KINDS[self.manifest.kind].restrict(self.index, rows)
+        )
+        scores, found = searched.search(queries, k, params=only)
         return _in_row_order(scores, found)
 
 

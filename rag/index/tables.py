@@ -6,6 +6,7 @@ import bisect
 import contextlib
 import dataclasses
 import json
+import re
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rag.errors import Damaged, FormatTooNew, Problem, UsageError
+from rag.errors import Damaged, Problem, UsageError, refuse_newer
 from rag.storage import create, faultpoint
 from rag.types import Json
 
@@ -76,6 +77,17 @@ class ExcludedRow:
     detail: str
 
 
+def joined(path: Sequence[str]) -> str:
+    """Headings as their column holds them, `A > B`. A `>` that is a word of a heading has a backslash before it."""
+    return HEADING_SEPARATOR.join(re.sub(r"(?<![^ ])(?=\\*>(?![^ ]))", r"\\", heading) for heading in path)
+
+
+def headings(column: str) -> tuple[str, ...]:
+    """The headings that `joined` was given."""
+    path = column.split(HEADING_SEPARATOR) if column else ()
+    return tuple(re.sub(r"(?<![^ ])\\(?=\\*>(?![^ ]))", "", heading) for heading in path)
+
+
 Row = TypeVar("Row", ChunkRow, DocumentRow, ExcludedRow)
 _TABLES: dict[type[Any], str] = {ChunkRow: "chunks", DocumentRow: "documents", ExcludedRow: "excluded"}
 _REPEATING = ["doc_id", "heading_path", "reader", "stage", "reason"]
@@ -113,12 +125,10 @@ class TableWriter(Generic[Row]):
         )
         self._rows: list[Row] = []
         self._text = 0
-        self.count = 0
 
     def add(self, row: Row) -> None:
         """Append one row. Chunk rows come in index order, document rows by doc_id."""
         self._rows.append(row)
-        self.count += 1
         if not self._fixed:
             self._text += len(getattr(row, "text", ""))
         if len(self._rows) >= GROUP_ROWS or self._text >= GROUP_TEXT:
@@ -153,16 +163,17 @@ def writing(row_type: type[Row], path: Path) -> Iterator[TableWriter[Row]]:
         table.close()
 
 
-class Table:
+class Table(Generic[Row]):
     """Random access to a table of a version; one row group is decoded at a time, page checksums verified.
 
     `path` may name a descriptor, so that the bytes read are those that were checked.
     """
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, row_type: type[Row]) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        name = _TABLES[row_type]
         try:
             self._file: Any = pq.ParquetFile(pa.memory_map(str(path)), page_checksum_verification=True)
         except (OSError, pa.ArrowException) as error:
@@ -171,10 +182,9 @@ class Table:
         found = int(meta.get(b"ragline.schema_version", b"0"))
         if meta.get(b"ragline.table", b"").decode() != name:
             raise _damaged(name, f"it is no {name} table")
-        if found > SCHEMA_VERSION:
-            what = f"{name}.parquet has schema version {found}, this program knows {SCHEMA_VERSION}"
-            raise FormatTooNew(what, [Problem(f"{name}.parquet", what, "upgrade ragline")])
+        refuse_newer(f"{name}.parquet", found, SCHEMA_VERSION)
         self.name = name
+        self._row_type: type[Row] = row_type
         self._lock = threading.Lock()
         self._groups: OrderedDict[tuple[int, tuple[str, ...] | None], Any] = OrderedDict()
 
@@ -213,6 +223,12 @@ class Table:
                 raise _damaged(self.name, str(error)) from error
             yield part.to_pydict()
 
+    def __iter__(self) -> Iterator[Row]:
+        names = tuple(field.name for field in dataclasses.fields(self._row_type))
+        for part in self.stream(names):
+            for values in zip(*(part[name] for name in names), strict=True):
+                yield self._row_type(*values)
+
     def close(self) -> None:
         with self._lock:
             self._groups.clear()
@@ -224,11 +240,11 @@ def _damaged(name: str, why: str) -> Damaged:
     return Damaged(what, [Problem(f"{name}.parquet", what, "run `ragline repair`")])
 
 
-class ChunkTable(Table):
+class ChunkTable(Table[ChunkRow]):
     """chunks.parquet: row r of the index is row r of this table."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, "chunks")
+        super().__init__(path, ChunkRow)
 
     def rows(self, rows: Sequence[int]) -> list[ChunkRow]:
         """The chunks of these rows, in the order asked; each row group is decoded once. Raises IndexError, Damaged."""
@@ -249,18 +265,12 @@ class ChunkTable(Table):
                 found[values["row"]] = ChunkRow(**values)
         return [found[int(row)] for row in rows]
 
-    def __iter__(self) -> Iterator[ChunkRow]:
-        names = tuple(field.name for field in dataclasses.fields(ChunkRow))
-        for part in self.stream(names):
-            for values in zip(*(part[name] for name in names), strict=True):
-                yield ChunkRow(*values)
 
-
-class DocumentTable(Table):
+class DocumentTable(Table[DocumentRow]):
     """documents.parquet, sorted by doc_id."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, "documents")
+        super().__init__(path, DocumentRow)
         column = self._file.schema_arrow.get_field_index("doc_id")
         groups = [self._file.metadata.row_group(number).column(column).statistics for number in range(self.groups)]
         # code points order strings as UTF-8 bytes do, so the minimum is the first; very long ids have no statistics
@@ -326,16 +336,3 @@ def _texts(value: Json) -> Iterator[str]:
     """What a filter is compared with."""
     for item in value if isinstance(value, list) else [value]:
         yield item if isinstance(item, str) else json.dumps(item, sort_keys=True)
-
-
-class ExcludedTable(Table):
-    """excluded.parquet."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "excluded")
-
-    def __iter__(self) -> Iterator[ExcludedRow]:
-        names = tuple(field.name for field in dataclasses.fields(ExcludedRow))
-        for part in self.stream(names):
-            for values in zip(*(part[name] for name in names), strict=True):
-                yield ExcludedRow(*values)

@@ -8,7 +8,7 @@ import numpy as np
 
 from rag.embedding.cache import Found
 from rag.errors import Damaged, Problem
-from rag.index.kinds import RECALL_TARGET
+from rag.index.kinds import INDEX_KINDS, RECALL_TARGET
 from rag.index.search import map_index
 
 SAMPLE = 64
@@ -27,6 +27,6 @@ def try_out(path: Path, rows: int, kind: str, found: Found) -> None:
     faiss.normalize_L2(queries)
     scores, nearest = index.search(queries, 1)
     right = ((nearest[:, 0] >= 0) & (np.abs(scores[:, 0] - 1) < 0.02)).mean()
-    if index.ntotal != rows or right < (1.0 if kind == "flat" else RECALL_TARGET - 0.1):
+    if index.ntotal != rows or right < (1.0 if INDEX_KINDS[kind].exact else RECALL_TARGET - 0.1):
         what = f"the index just built finds {right:.0%} of its own rows; it was not published"
         raise Damaged(what, [Problem(str(path), what, "run the same command again; if it stays, check the memory")])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rag.errors import Problem, RaglineError
-from rag.index.kinds import INDEX_KINDS, SEED
+from rag.index.kinds import SEED, Tuned, whole
 from rag.ports import Floats
 from rag.types import Json
 
@@ -40,7 +40,7 @@ def gather(units: Iterator[Floats], wanted: NDArray[np.int64], dimensions: int) 
 
 def tune(
     index: faiss.Index,
-    kind: str,
+    tuned: Tuned,
     parameters: dict[str, Json],
     units: Callable[[], Iterator[Floats]],
     rows: int,
@@ -53,16 +53,14 @@ def tune(
 
     Returns the setting, and the measurement for the manifest. Raises RaglineError where the largest setting misses.
     """
-    entry = INDEX_KINDS[kind]
-    count, target = parameters["recall_rows"], parameters["recall_target"]
-    assert isinstance(count, int)
+    target = parameters["recall_target"]
     assert isinstance(target, float)
-    sample = sample_rows(rows, count, "recall")
+    sample = sample_rows(rows, whole(parameters, "recall_rows"), "recall")
     queries = gather(units(), sample, index.d)
     names, exact = _exact(units(), queries, sample, rows)
     measured: dict[int, float] = {}
-    for setting in entry.settings(parameters):
-        set_knob(index, kind, setting)
+    for setting in tuned.settings(parameters):
+        tuned.set(index, setting)
         _, found = index.search(queries, min(NEIGHBOURS + 1, rows))
         measured[setting] = _recall(names, exact, found, sample)
         if measured[setting] >= target:
@@ -77,17 +75,10 @@ def tune(
             }
     best = max(measured, key=lambda setting: measured[setting])
     what = (
-        f"{parameters['factory']} finds {measured[best]:.3f} of the exact top 10 at {entry.knob} {best}, "
+        f"{parameters['factory']} finds {measured[best]:.3f} of the exact top 10 at {tuned.knob} {best}, "
         f"the largest allowed; {target} is wanted"
     )
     raise RaglineError(what, [Problem("index.kind", what, 'set [index] kind = "flat" (exact) or "hnsw"')])
-
-
-def set_knob(index: Any, kind: str, setting: int) -> None:
-    if kind == "ivf_sq8":
-        index.nprobe = setting
-    else:
-        index.hnsw.efSearch = setting
 
 
 def _exact(

@@ -47,9 +47,8 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The outcome of `verify`. `version` is None where not even that could be read."""
+    """The outcome of a check; files are named from the folder that was checked."""
 
-    version: int | None
     checked: int
     """Files read."""
     findings: tuple[Finding, ...]
@@ -65,39 +64,34 @@ def _finding(file: str, expected: str, actual: str) -> Finding:
     return Finding(file, expected, actual, repair)
 
 
-def verify(versions: Versions, version: int | None = None) -> Verified:
-    """Check CURRENT and one version, CURRENT's by default (the newest one where CURRENT cannot be read).
-
-    Raises NotFound for a version that does not exist, FormatTooNew.
-    """
+def check_current(versions: Versions) -> Verified:
+    """Check CURRENT, its copy, and that the version which CURRENT names is there. Raises FormatTooNew."""
     findings: list[Finding] = []
-    checked = 0
-    state: Current | None = None
     try:
-        state = versions.state()
-        checked += 1
+        live = versions.state().version
+        if live is not None and not versions.folder(live).is_dir():
+            folder = versions.folder(live).name
+            wanted = f"the folder {folder}, which CURRENT names"
+            findings.append(Finding(f"{folder}/{MANIFEST}", wanted, "missing", VERSION_REMEDY))
     except Damaged as error:
         findings.append(_finding("CURRENT", "two lines, the second the sha256 of the first", error.message))
     backup = versions.root / "CURRENT.backup"
-    if backup.exists():
-        checked += 1
-        try:
-            Current.parse(backup.read_bytes(), backup)
-        except (Damaged, IsADirectoryError) as error:
-            findings.append(_finding("CURRENT.backup", "a copy of CURRENT", _why(error)))
-    number = version if version is not None else state.version if state else max(versions.numbers(), default=None)
-    if number is None:
-        return Verified(None, checked, tuple(findings))
-    folder = versions.folder(number)
+    try:
+        Current.parse(backup.read_bytes(), backup)
+    except FileNotFoundError:
+        pass
+    except (Damaged, IsADirectoryError) as error:
+        findings.append(_finding("CURRENT.backup", "a copy of CURRENT", _why(error)))
+    return Verified(sum((versions.root / name).exists() for name in ("CURRENT", "CURRENT.backup")), tuple(findings))
+
+
+def check_version(versions: Versions, version: int) -> Verified:
+    """Check every file of one version. Raises NotFound, FormatTooNew."""
+    folder = versions.folder(version)
     if not folder.is_dir():
-        if version is not None:
-            what = f"index {versions.name!r} has no version {version}"
-            raise NotFound(what, [Problem(versions.name, what, "`ragline versions` lists them")])
-        findings.append(_finding(MANIFEST, f"the folder {folder.name}, which CURRENT names", "missing"))
-        return Verified(number, checked, tuple(findings))
-    wanted = state.manifest_sha256 if state and state.version == number else None
-    more = list(check_folder(folder, wanted))
-    return Verified(number, checked + len(version_files(folder)), (*findings, *more))
+        what = f"index {versions.name!r} has no version {version}"
+        raise NotFound.at(versions.name, what, "`ragline versions` lists them")
+    return Verified(len(version_files(folder)), tuple(check_folder(folder, versions.vouched(version))))
 
 
 def check_folder(folder: Path, manifest_sha256: str | None = None) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Versions of one index: publish, rollback, open, list, gc. One swap of CURRENT is the only moment that matters.
+"""Versions of one index: publish, rollback, open, gc. One swap of CURRENT is the only moment that matters.
 
 CURRENT.backup is a copy, written after each swap: no reader looks at it, `restore_current` puts it in place of a
 damaged CURRENT.
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rag.clock import Clock, SystemClock
+from rag.clock import Clock, SystemClock, text
 from rag.digest import file_sha256
 from rag.errors import Damaged, NotFound, Problem, RaglineError, UsageError
 from rag.index.current import CURRENT_REMEDY, Current, Hold, Published, damaged
@@ -85,12 +85,14 @@ class Versions:
             raise unreadable(self._current, error) from error
         return Current.parse(data, self._current)
 
-    def current(self) -> Current | None:
-        """The published version, or None before the first. Raises as `state`."""
-        state = self.state()
-        return state if state.version is not None else None
+    def vouched(self, version: int) -> str | None:
+        """The sha256 that a version's manifest must have: only CURRENT knows it, and only that of the live version."""
+        with contextlib.suppress(Damaged):
+            state = self.state()
+            return state.manifest_sha256 if state.version == version else None
+        return None
 
-    def list(self) -> list[Version]:
+    def listed(self) -> list[Version]:
         """Every version that exists, oldest first. Raises as `state`."""
         state = self.state()
         published = {entry.version for entry in state.published}
@@ -129,7 +131,7 @@ class Versions:
     def publish_staged(self, folder: Path) -> int:
         """Give a finished folder its number and make it the live version. Returns the number.
 
-        Raises UsageError while a hold is on (ask `current().hold` first, then `stage_only`); StorageFailed.
+        Raises UsageError while a hold is on (ask `state().hold` first, then `stage_only`); StorageFailed.
         """
         state = self._writable_state()
         if state.hold:
@@ -152,8 +154,10 @@ class Versions:
 
         Works without a readable CURRENT: it is written anew. Raises NotFound, Damaged.
         """
+        if version is None and not self.numbers():
+            raise self._nothing_published()
         state = self._writable_state()
-        number = version if version is not None else max(self.numbers(), default=0)
+        number = max(self.numbers()) if version is None else version
         self._swap(self._published(state, self._existing(number)))
         return number
 
@@ -210,7 +214,7 @@ class Versions:
         return None
 
     def _now(self) -> str:
-        return self._clock.utc().strftime("%Y-%m-%dT%H:%M:%SZ")
+        return text(self._clock.utc())
 
     def _writable_state(self) -> Current:
         """CURRENT for a writer: what was never there begins here, so that a kill leaves no versions without one."""
@@ -274,15 +278,18 @@ class Versions:
     def _nothing_published(self) -> NotFound:
         what = f"index {self.name!r} has no published version"
         waiting = self.numbers()
-        remedy = f"run `ragline publish {waiting[-1]}`" if waiting else "run `ragline index`"
+        remedy = (
+            f"run `ragline publish {waiting[-1]}`" if waiting else "run `ragline index`, or name another with --index"
+        )
         return NotFound(what, [Problem(self.name, what, remedy)])
 
     # -- opening
 
-    def open(self, version: int | None = None) -> OpenVersion:
+    def open(self, version: int | None = None, *, remember: bool = True) -> OpenVersion:
         """Pin a version (CURRENT's by default), check its files, and give it mapped.
 
-        Each file is hashed as a stream the first time and remembered by device, inode, size, mtime and ctime.
+        Each file is hashed as a stream the first time and, with `remember`, known again by device, inode, size, mtime
+        and ctime; without, nothing is written.
         Raises NotFound, Damaged, FormatTooNew.
         """
         for _ in range(_GONE_TRIES):
@@ -291,7 +298,7 @@ class Versions:
             pin = pin_version(folder)
             if pin is not None:
                 try:
-                    return open_pinned(folder, number, pin, sha256)
+                    return open_pinned(folder, number, pin, sha256, remember=remember)
                 except BaseException:
                     pin.close()
                     raise
@@ -314,19 +321,16 @@ class Versions:
 
     # -- cleaning
 
-    def gc(
-        self, keep: int, protected: Iterable[int] = (), *, dry_run: bool = False, staged: bool = False
-    ) -> tuple[int, ...]:
+    def gc(self, keep: int, *, dry_run: bool = False) -> tuple[int, ...]:
         """Remove what is not needed; gives the numbers removed (or that would be).
 
-        Kept are CURRENT's version and the one a rollback would go to, the newest `keep`, `protected`, those that a
-        reader holds, and unpublished ones newer than CURRENT's unless `staged`. Raises as `state`; StorageFailed.
+        Kept are CURRENT's version and the one a rollback would go to, the newest `keep`, those that a reader holds, and
+        unpublished ones newer than CURRENT's. Raises as `state`; StorageFailed.
         """
         state, numbers = self.state(), self.numbers()
         ever = {entry.version for entry in state.published}
-        kept = {state.version, self.rollback_target(state), *protected, *(numbers[-keep:] if keep > 0 else [])}
-        if not staged:
-            kept |= {number for number in numbers if number not in ever and number > (state.version or 0)}
+        kept = {state.version, self.rollback_target(state), *(numbers[-keep:] if keep > 0 else [])}
+        kept |= {number for number in numbers if number not in ever and number > (state.version or 0)}
         return self._remove([number for number in numbers if number not in kept], state, dry_run=dry_run)
 
     def drop(self, versions: Iterable[int]) -> tuple[int, ...]:

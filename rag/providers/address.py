@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from rag.errors import Problem, SettingsError
-
-OWN_URLS: Mapping[str, str] = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
-"""Where each provider's own service is; known names, prices and the usual key are those of this address."""
+from rag.providers.models import PROVIDERS
 
 
 def other_server(provider: str, base_url: str | None) -> str:
     """The plain address of a server that is not the provider's own; empty for its own. Raises SettingsError."""
     if not base_url:
         return ""
-    url, own = plain_url(base_url), OWN_URLS.get(provider)
-    return "" if own and url == plain_url(own) else url
+    url, own = plain_url(base_url), PROVIDERS.get(provider)
+    return "" if own and own.url and url == plain_url(own.url) else url
 
 
 def plain_url(url: str) -> str:

@@ -25,7 +25,7 @@ class AnthropicChat(DoorChat):
         if importlib.util.find_spec("anthropic") is None:
             what = f"{settings.model} needs the package anthropic, which is not installed"
             raise unknown(settings.model, what, "pip install 'ragline[anthropic]'", "chat")
-        super().__init__(settings, around, "anthropic")
+        super().__init__(settings, around)
 
     def _create(self) -> Any:
         return self._door.client().messages.with_raw_response.create

@@ -18,9 +18,9 @@ _BYTES_PER_TOKEN: Final = 4096
 class DoorChat(ABC):
     """A chat model whose requests pass the door. A provider adds how it is asked and how its replies read."""
 
-    def __init__(self, settings: ModelSettings, around: Surroundings, library: str) -> None:
+    def __init__(self, settings: ModelSettings, around: Surroundings) -> None:
         """Nothing is sent, imported or read from the environment yet. Raises SettingsError."""
-        self._door = Door(settings, around, library)
+        self._door = Door(settings, around)
         self._model = settings.name
         self.name = settings.model
 

@@ -13,14 +13,15 @@ from types import ModuleType
 from typing import Any, Final, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
-from rag.errors import KeyMissing, Problem, ProviderFailed, RaglineError, UnknownModel
+from rag.errors import KeyMissing, ProviderFailed, RaglineError, UnknownModel
 from rag.providers import retry
-from rag.providers.address import OWN_URLS, on_this_machine, other_server, plain_url
+from rag.providers.address import on_this_machine, other_server, plain_url
 from rag.providers.check import BadReply
 from rag.providers.limits import CREDIT, Budget, shared_budget
+from rag.providers.models import PROVIDERS
 from rag.providers.prices import price
 from rag.providers.retry import MOST, Backoff, Failure
-from rag.providers.secrets import USUAL_ENV, Key, key_variable, read_key
+from rag.providers.secrets import Key, key_variable, read_key
 from rag.providers.settings import ModelSettings, Surroundings
 from rag.types import Usage
 
@@ -43,19 +44,14 @@ class Reply(Generic[V]):
 
 
 class Door:
-    """All requests of one model to one server pass here.
+    """All requests of one model to one server pass here. The provider's library is imported with the first."""
 
-    Parameters
-    ----------
-    library : `openai` or `anthropic`, imported at the first request; both are cut from one pattern
-    """
-
-    def __init__(self, settings: ModelSettings, around: Surroundings, library: str) -> None:
+    def __init__(self, settings: ModelSettings, around: Surroundings) -> None:
         self._settings = settings
         self._around = around
-        self._library = library
-        self._url = settings.base_url or OWN_URLS[library]
-        self.base_url = other_server(library, settings.base_url)
+        self._provider = PROVIDERS[settings.provider]
+        self._url = settings.base_url or self._provider.url
+        self.base_url = other_server(settings.provider, settings.base_url)
         self._key: Key | None = None
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
         self._bytes = 0
@@ -181,10 +177,10 @@ class Door:
 
         from rag.providers.measured import hook
 
-        library: Any = importlib.import_module(self._library)
+        module, _, client = self._provider.client.partition(":")
+        library: Any = importlib.import_module(module)
         if self._key is None:
             self._key = read_key(self._settings, self._around.environment)
-        make = library.AsyncOpenAI if self._library == "openai" else library.AsyncAnthropic
         # a proxy from the environment cannot reach this machine; base_url is always given, or the library would read it
         # from a variable that our identity does not know of
         http = library.DefaultAsyncHttpxClient(
@@ -192,7 +188,7 @@ class Door:
             headers={"accept-encoding": "identity"},
             event_hooks={"response": [hook(_room.get)]},
         )
-        return make(
+        return getattr(library, client)(
             api_key=self._key.reveal(),
             base_url=self._url,
             timeout=self._settings.timeout,
@@ -211,7 +207,7 @@ class Door:
             return known
         import httpx2
 
-        library: ModuleType | None = sys.modules.get(self._library)
+        library: ModuleType | None = sys.modules.get(self._provider.library)
         if library is None:
             raise error
         if isinstance(error, library.APIResponseValidationError):
@@ -249,15 +245,15 @@ class Door:
         what = self._hider().hide(f"{model}: {failure.message}{sent}")
         where = plain_url(self._url)
         if kind == "key":
-            variable, usual = key_variable(self._settings), USUAL_ENV[self._library]
+            variable, usual = key_variable(self._settings), self._provider.key
             remedy = "check the key, and its access to this model"
             if not variable:
                 remedy = f"name the variable that holds this server's key with api_key_env ({usual} is sent to its own service only)"
-            return KeyMissing(what, [Problem(variable or where, what, remedy)])
+            return KeyMissing.at(variable or where, what, remedy)
         if kind == "model":
             remedy = "check the model's name; the base_url of an OpenAI-compatible server usually ends in /v1"
-            return UnknownModel(what, [Problem(where, what, remedy)])
-        error = ProviderFailed(what, [Problem(where, what, _REMEDIES[kind])])
+            return UnknownModel.at(where, what, remedy)
+        error = ProviderFailed.at(where, what, _REMEDIES[kind])
         error.splittable = kind == "input"
         error.positions = failure.positions
         return error

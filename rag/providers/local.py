@@ -22,7 +22,8 @@ from rag.digest import digest, file_sha256
 from rag.errors import ProviderFailed, SettingsError, UnknownModel
 from rag.ports import Embedded
 from rag.providers.check import BadReply, sound
-from rag.providers.models import EMBEDDING_MODELS, unknown
+from rag.providers.models import MODELS, unknown
+from rag.providers.settings import ModelSettings, Surroundings
 from rag.types import EmbeddingIdentity, RequestLimits, Role
 
 if TYPE_CHECKING:
@@ -99,18 +100,17 @@ def _converted(weights: Path) -> NDArray[np.float32]:
 class WordLlama:
     """The embedded default: static token vectors, averaged. Dimensions 256, or 64 or 128 as the library cuts them."""
 
-    def __init__(self, dimensions: int | None = None) -> None:
+    def __init__(self, settings: ModelSettings, around: Surroundings) -> None:  # noqa: ARG002 - it knows no world
         """Find and hash the files; the table and tokenizer are read at the first text.
 
         Raises UnknownModel, SettingsError.
         """
-        no_other_dimensions("local/wordllama", dimensions, (64, 128, 256))
+        no_other_dimensions("local/wordllama", settings.dimensions, (64, 128, 256))
         self._weights, self._tokenizer = _files()
-        self._width = dimensions or 256
-        self.identity = EmbeddingIdentity(
-            "local", "wordllama", revision=revision(self._weights, self._tokenizer), dimensions=dimensions
-        )
-        known = EMBEDDING_MODELS["local/wordllama"]
+        known = MODELS["local/wordllama"]
+        self._width = settings.dimensions or known.dimensions
+        made = revision(self._weights, self._tokenizer)
+        self.identity = EmbeddingIdentity("local", "wordllama", revision=made, dimensions=settings.dimensions)
         self.limits = RequestLimits(texts=4096, tokens=1 << 20, tokens_per_text=known.tokens_per_text)
 
     async def embed(self, texts: Sequence[str], role: Role) -> Embedded:  # noqa: ARG002 - one space for both roles

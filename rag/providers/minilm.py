@@ -15,7 +15,8 @@ from rag.errors import ProviderFailed
 from rag.ports import Embedded
 from rag.providers.check import BadReply, sound
 from rag.providers.local import load_tokenizer, no_other_dimensions, one_file, package_folder, revision
-from rag.providers.models import EMBEDDING_MODELS, unknown
+from rag.providers.models import MODELS, unknown
+from rag.providers.settings import ModelSettings, Surroundings
 from rag.types import EmbeddingIdentity, RequestLimits, Role
 
 _MODEL = "local/minilm"
@@ -46,13 +47,13 @@ def _session(weights: Path) -> Any:
 class MiniLM:
     """A sentence transformer of 384 dimensions that reads 256 tokens."""
 
-    def __init__(self, dimensions: int | None = None) -> None:
+    def __init__(self, settings: ModelSettings, around: Surroundings) -> None:  # noqa: ARG002 - it knows no world
         """Find and hash the files; the session starts at the first text. Raises UnknownModel, SettingsError."""
-        no_other_dimensions(_MODEL, dimensions, (384,))
+        no_other_dimensions(_MODEL, settings.dimensions, (384,))
         self._weights, self._tokenizer = files()
         made = revision(self._weights, self._tokenizer)
-        self.identity = EmbeddingIdentity("local", "minilm", revision=made, dimensions=dimensions)
-        per_text = EMBEDDING_MODELS[_MODEL].tokens_per_text
+        self.identity = EmbeddingIdentity("local", "minilm", revision=made, dimensions=settings.dimensions)
+        per_text = MODELS[_MODEL].tokens_per_text
         self.limits = RequestLimits(texts=64, tokens=64 * per_text, tokens_per_text=per_text)
 
     async def embed(self, texts: Sequence[str], role: Role) -> Embedded:  # noqa: ARG002 - one space for both roles
@@ -69,8 +70,7 @@ class MiniLM:
             ids = encoding.ids
             if len(ids) > limit:
                 what = f"{_MODEL} reads {limit} tokens, a text has {len(ids)}"
-                error = ProviderFailed.at(_MODEL, what, f"set chunking.max_tokens to {limit} or less")
-                raise error
+                raise ProviderFailed.at(_MODEL, what, f"set chunking.max_tokens to {limit} or less")
             tokens += len(ids)
             vectors[row] = _state(session, np.array([ids], np.int64))
         try:

@@ -15,11 +15,11 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rag.errors import Problem, ProviderFailed, SettingsError
+from rag.errors import ProviderFailed, SettingsError
 from rag.ports import Embedded, Floats
 from rag.providers.check import BadReply, in_order, model_as_asked, not_one_for_all
 from rag.providers.door import Door, Reply
-from rag.providers.models import EMBEDDING_MODELS
+from rag.providers.models import MODELS
 from rag.providers.settings import ModelSettings, Surroundings
 from rag.types import EmbeddingIdentity, RequestLimits, Role
 
@@ -34,24 +34,21 @@ class OpenAIEmbedding:
 
     def __init__(self, settings: ModelSettings, around: Surroundings) -> None:
         """Nothing is sent, imported or read from the environment yet. Raises SettingsError."""
-        self._door = Door(settings, around, "openai")
+        self._door = Door(settings, around)
         self._name = settings.name
-        own = not self._door.base_url
-        known = EMBEDDING_MODELS.get(settings.model) if own else None
+        known = MODELS.get(settings.model) if not self._door.base_url else None
         if known and settings.dimensions is not None:
             _check_dimensions(settings, known.dimensions, can_shorten=known.can_shorten)
         self._asked = settings.dimensions
         self._width = settings.dimensions or (known.dimensions if known else None)
         self._encoding: Literal["base64", "float"] = "base64"
-        self._own = own
-        self.identity = EmbeddingIdentity("openai", self._name, self._door.base_url, dimensions=settings.dimensions)
-        per_text = settings.tokens_per_text or (known.tokens_per_text if known else 8192)
-        per_request = settings.tokens_per_request or (300_000 if own else 8 * 8192)
-        self.limits = RequestLimits(
-            texts=settings.texts_per_request or (2048 if own else 256),
-            tokens=max(per_text, self._door.tokens_per_request(per_request)),
-            tokens_per_text=per_text,
+        self._own = own = settings.provider == "openai" and not self._door.base_url
+        self.identity = EmbeddingIdentity(
+            settings.provider, self._name, self._door.base_url, dimensions=settings.dimensions
         )
+        per_text = known.tokens_per_text if known else 8192
+        per_request = self._door.tokens_per_request(300_000 if own else 8 * 8192)
+        self.limits = RequestLimits(2048 if own else 256, max(per_text, per_request), per_text)
 
     async def embed(self, texts: Sequence[str], role: Role) -> Embedded:  # noqa: ARG002 - one space for both roles
         """Embed one request's worth of texts, none of them empty; vectors are float32 [n, d] as received.
@@ -59,8 +56,7 @@ class OpenAIEmbedding:
         Raises ProviderFailed, KeyMissing, UnknownModel.
         """
         if not texts or not all(texts):
-            what = "an empty text has no embedding"
-            raise ProviderFailed(what, [Problem(self.identity.name, what, "leave empty texts out")])
+            raise ProviderFailed.at(self.identity.name, "an empty text has no embedding", "leave empty texts out")
         tokens = self._door.estimate(texts)
         room = len(texts) * (self._width or _MOST_DIMENSIONS) * _BYTES_PER_NUMBER
         return await self._door.send(tokens, room, lambda: self._try(texts, tokens))
@@ -166,4 +162,4 @@ def _check_dimensions(settings: ModelSettings, most: int, *, can_shorten: bool) 
         return
     what = f"{settings.model} has no vectors of {asked} dimensions"
     remedy = f"write 1 to {most}" if can_shorten else f"leave dimensions out: it has {most}"
-    raise SettingsError(what, [Problem(f"embedding.dimensions = {asked}", what, remedy)])
+    raise SettingsError.at(f"embedding.dimensions = {asked}", what, remedy)

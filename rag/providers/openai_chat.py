@@ -22,7 +22,7 @@ class OpenAIChat(DoorChat):
 
     def __init__(self, settings: ModelSettings, around: Surroundings) -> None:
         """Nothing is sent, imported or read from the environment yet. Raises SettingsError."""
-        super().__init__(settings, around, "openai")
+        super().__init__(settings, around)
         # OpenAI's reasoning models refuse max_tokens; many compatible servers ignore its successor
         self._limit = "max_tokens" if self._door.base_url else "max_completion_tokens"
 

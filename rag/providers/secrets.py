@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import quote
 
-from rag.errors import KeyMissing, Problem
+from rag.errors import KeyMissing
 from rag.providers.address import on_this_machine, other_server
+from rag.providers.models import PROVIDERS
 from rag.providers.settings import ModelSettings
 
 HIDDEN: Final = "[key]"
 _SHAPE = re.compile(r"\bsk-[A-Za-z0-9_*-]{6,}")
-USUAL_ENV: Mapping[str, str] = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
-"""Where the key of each provider's own service is; it goes nowhere else unless it is named for it."""
 
 
 class Key:
@@ -60,7 +59,7 @@ def key_variable(settings: ModelSettings) -> str:
     """
     if settings.api_key_env is not None:
         return settings.api_key_env
-    return "" if other_server(settings.provider, settings.base_url) else USUAL_ENV.get(settings.provider, "")
+    return "" if other_server(settings.provider, settings.base_url) else PROVIDERS[settings.provider].key
 
 
 def read_key(settings: ModelSettings, environment: Mapping[str, str]) -> Key:
@@ -76,4 +75,4 @@ def read_key(settings: ModelSettings, environment: Mapping[str, str]) -> Key:
     remedy = f"export {variable}=..., or name another variable with api_key_env"
     if settings.base_url:
         remedy += '; for a server without keys write api_key_env = ""'
-    raise KeyMissing(what, [Problem(variable, what, remedy)])
+    raise KeyMissing.at(variable, what, remedy)

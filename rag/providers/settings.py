@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from rag.clock import Clock
-from rag.providers.prices import Price
+from rag.providers.models import Price
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,6 @@ class ModelSettings:
     """Seconds that one request may take, whole; in a stream, from piece to piece (see STREAM_TIMES in door.py)."""
     patience: float = 7200.0
     """Seconds of one Retry-After that are waited for; a server that asks for more is not asked again."""
-    texts_per_request: int | None = None
-    tokens_per_request: int | None = None
-    tokens_per_text: int | None = None
     prices: Mapping[str, Price] = field(default_factory=dict)
     """Overrides of the dated table, by `provider/name`."""
 

@@ -1,1 +1,4 @@
-"""A question -> rows with scores -> passages. Read: lexical (and build_lexical, its process), fusion, retrievers, passages."""
+"""Questions -> rows with scores -> passages.
+
+Read in this order: `lexical.py` (with `build_lexical.py`, its process), `fusion.py`, `retrievers.py`, `passages.py`.
+"""

@@ -9,16 +9,15 @@ import subprocess
 import sys
 import threading
 from array import array
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rag.digest import canonical
-from rag.errors import Damaged, FormatTooNew, Problem, RaglineError
-from rag.index.tables import ChunkRow, ChunkTable
+from rag.errors import Damaged, Problem, RaglineError, refuse_newer
+from rag.index.tables import ChunkTable
 from rag.index.verify import put_back, scratch
 from rag.ports import Floats
 from rag.storage import create, faultpoint, write
@@ -86,23 +85,10 @@ class _Numbers(dict[str, int]):
         return self[word]
 
 
-def searched_text(chunk: ChunkRow) -> str:
-    """What BM25 reads of a chunk: its whole heading path, then its text."""
-    return f"{chunk.heading_path}\n{chunk.text}" if chunk.heading_path else chunk.text
-
-
-@dataclass(frozen=True, slots=True)
-class BuildReport:
-    """What building took in its process of its own."""
-
-    seconds: float
-    peak_bytes: int
-
-
-def build_in_child(chunks: Path, folder: Path) -> BuildReport:
+def build_in_child(chunks: Path, folder: Path) -> dict[str, Json]:
     """Build the lexical index of chunks.parquet into `folder`, in a child whose memory dies with it.
 
-    Raises RaglineError with the child's last words when it fails.
+    Gives what it took: seconds, peak_bytes. Raises RaglineError with the child's last words when it fails.
     """
     command = [sys.executable, "-m", "rag.retrieval.build_lexical", str(chunks.resolve()), str(folder.resolve())]
     root = Path(__file__).resolve().parent.parent.parent
@@ -112,7 +98,7 @@ def build_in_child(chunks: Path, folder: Path) -> BuildReport:
         what = f"the lexical index could not be built: {last}"
         raise RaglineError(what, [Problem(str(folder), what, "run the same command again")])
     faultpoint("lexical.built")
-    return BuildReport(**json.loads(done.stdout))
+    return dict(json.loads(done.stdout))
 
 
 def build(texts: Iterable[str], folder: Path) -> None:
@@ -177,9 +163,7 @@ class LexicalIndex:
         except (OSError, ValueError) as error:
             what = f"the lexical index cannot be opened: {error}"
             raise Damaged(what, [Problem("lexical/", what, "run `ragline repair`")]) from error
-        if self.meta["format"] > LEXICAL_FORMAT:
-            what = f"the lexical index has format {self.meta['format']}, this program knows {LEXICAL_FORMAT}"
-            raise FormatTooNew(what, [Problem(f"lexical/{META}", what, "upgrade ragline")])
+        refuse_newer(f"lexical/{META}", self.meta["format"], LEXICAL_FORMAT)
         self.rows = int(self.meta["rows"])
         self._vocabulary = {stem: number for number, stem in enumerate(stems)}
         self._analyse = analyser(self.meta["stop"])
@@ -233,9 +217,11 @@ def top(scores: Floats, k: int) -> NDArray[np.intp]:
     return places[np.lexsort((places, -scores[places]))]
 
 
-def read_texts(chunks: Path) -> Iterable[str]:
-    """The searched texts of chunks.parquet in row order."""
-    return map(searched_text, ChunkTable(chunks))
+def read_texts(chunks: Path) -> Iterator[str]:
+    """What BM25 reads of each row of chunks.parquet, in order: its whole heading path, then its text."""
+    for part in ChunkTable(chunks).stream(("heading_path", "text")):
+        for path, text in zip(part["heading_path"], part["text"], strict=True):
+            yield f"{path}\n{text}" if path else text
 
 
 def lexical_index(paths: Callable[[str], Path]) -> LexicalIndex:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from rag.index.search import OpenVersion
-from rag.index.tables import HEADING_SEPARATOR, ChunkRow
-from rag.ports import Retriever
-from rag.types import Hit, Passage
+from rag.index.tables import ChunkRow, headings
+from rag.types import Hit, Passage, Span
 
 
 def passages(hits: Sequence[Hit], version: OpenVersion, k: int | None = None) -> list[Passage]:
@@ -33,37 +29,16 @@ def passages(hits: Sequence[Hit], version: OpenVersion, k: int | None = None) ->
             Passage(
                 rank=rank,
                 score=hit.score,
-                row=chunk.row,
-                chunk_id=chunk.chunk_id,
                 doc_id=chunk.doc_id,
                 title=documents[chunk.doc_id]["title"],
                 source=documents[chunk.doc_id]["source"],
                 start=chunk.char_start,
                 end=chunk.char_end,
-                heading_path=tuple(chunk.heading_path.split(HEADING_SEPARATOR)) if chunk.heading_path else (),
+                heading_path=headings(chunk.heading_path),
                 text=chunk.text,
-                tokens=chunk.tokens,
-                also_in=tuple(other.chunk_id for _, other in group[1:]),
-                dense_rank=hit.dense_rank,
-                dense_score=hit.dense_score,
-                lexical_rank=hit.lexical_rank,
-                lexical_score=hit.lexical_score,
+                also_in=tuple(Span(other.doc_id, other.char_start, other.char_end) for _, other in group[1:]),
+                dense=hit.dense,
+                lexical=hit.lexical,
             )
         )
     return found
-
-
-async def retrieve_passages(
-    retriever: Retriever, version: OpenVersion, question: str, k: int, rows: NDArray[np.int64] | None = None
-) -> list[Passage]:
-    """The best k distinct passages: goes deeper while copies of one text take the places.
-
-    Fewer come only where the version holds no more. Raises as the retriever does, and Damaged.
-    """
-    depth = 2 * k
-    while True:
-        hits = await retriever.retrieve(question, depth, rows)
-        found = passages(hits, version, k)
-        if len(found) == k or len(hits) < depth:
-            return found
-        depth *= 4

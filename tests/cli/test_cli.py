@@ -54,6 +54,82 @@ def test_streaming_gives_pieces_that_join_to_the_answer(ragline: Any) -> None:
     assert lines[-1]["command"] == "ask"
 
 
+def test_an_error_of_a_stream_is_one_line_too(ragline: Any) -> None:
+    for words in (["Who?"], [], ["Who?", "--where", "lang"]):
+        (line,) = ragline("ask", *words, "--json", "--stream").out.splitlines()
+        assert json.loads(line)["error"]["message"], words
+
+
+def test_a_mistake_is_told_as_the_arguments_ask_not_as_those_of_the_process(
+    ragline: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["pytest", "--json"])
+    said = ragline("rolback")
+    assert (said.out, "did you mean rollback?" in said.err) == ("", True)
+    monkeypatch.setattr("sys.argv", ["pytest"])
+    assert ragline("rolback", "--json").json["error"]["message"].endswith("did you mean rollback?")
+
+
+def test_a_dry_compaction_counts_what_the_real_one_merges(ragline: Any, place: Path) -> None:
+    for number in range(3):
+        edit(place, f"# New\n\nVersion {number} of this page.\n")
+        ragline("index")
+    assert ragline("cache", "compact", "--dry-run", "--json").json["removed_files"] == 2
+    assert ragline("cache", "stats", "--json").json["namespaces"][0]["segments"] == 3
+    assert ragline("cache", "compact", "--json").json["removed_files"] == 2
+    assert ragline("cache", "stats", "--json").json["namespaces"][0]["segments"] == 1
+
+
+def test_checking_the_settings_opens_no_file_of_the_corpus(ragline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rag.corpus.snapshot._read", lambda *_: pytest.fail("a file was read"))
+    checks = {check["check"]: check["what"] for check in ragline("settings", "--check", "--json").json["checks"]}
+    assert checks["corpus"] == "3 files to read"
+
+
+def test_a_question_that_was_paid_for_is_answered_and_booked_even_where_nothing_can_be_kept(
+    ragline: Any, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rag import storage
+    from rag.embedding.cache import VectorCache
+    from rag.errors import StorageFailed
+    from rag.types import EmbeddingIdentity
+
+    ragline("index")
+
+    class Paid:
+        identity = EmbeddingIdentity("openai", "paid")
+
+        def __init__(self, inner: Any) -> None:
+            self._inner = inner
+            self.limits = inner.limits
+
+        async def embed(self, texts: Any, role: Any) -> Any:
+            return await self._inner.embed(texts, role)
+
+    def paid(*_: Any) -> Paid:
+        from rag import wiring
+        from rag.settings import load
+
+        settings = load([Path("ragline.toml")])
+        return Paid(wiring.embedding_model(wiring.embedding_settings(settings), None, wiring.World.real()))
+
+    monkeypatch.setattr("rag.wiring.query_model", paid)
+    assert ragline("ask", "Who closes the pass?", "--json").code == 0
+    spent = ragline("status", "--json").json["spent"]
+    assert (spent["runs"], spent["tokens"] > 0, spent["usd"]) == (1, True, None)
+    assert ragline("ask", "Who closes the pass?", "--json").code == 0
+    assert ragline("status", "--json").json["spent"]["runs"] == 1, "the vector was kept"
+
+    def refuse(*_: Any) -> None:
+        raise StorageFailed("cannot write: Read-only file system")
+
+    monkeypatch.setattr(VectorCache, "add", refuse)
+    monkeypatch.setattr(storage, "append_line", refuse)
+    said = ragline("ask", "Who really closes the pass?")
+    assert (said.code, "Lucie Ferrand" in said.out) == (0, True)
+    assert "cannot be kept" in said.err
+
+
 def test_a_question_that_nothing_supports_is_not_answered(ragline: Any) -> None:
     ragline("index")
     answer = ragline("ask", "--json", "What does a kilo of saffron cost in Lisbon?").json
@@ -183,6 +259,11 @@ BAD = [
     (["status", "--max-age", "soon"], 2, "26h"),
     (["plan", "--store", ""], 2, "--store is empty"),
     (["gc", "--index", ""], 2, "--index is empty"),
+    (["plan", "--max-usd", "nan"], 2, "--max-usd nan: "),
+    (["plan", "--max-tokens", "-5"], 2, "--max-tokens -5: "),
+    (["plan", "--index", "a/b"], 2, "--index a/b: "),
+    (["eval", "--limit", "0"], 2, "from 1 up"),
+    (["publish"], 2, "ragline index"),
     (["gc", "--wait", "nan"], 2, "no number of seconds"),
     (["ask", "Who?", "-k", "0"], 2, "from 1 up"),
     (["ask", "Who?", "--where", "lang"], 2, "key=value"),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rag.corpus import html, markdown
 from rag.corpus.encoding import decode
 from rag.corpus.page import Page, Unreadable
-from rag.corpus.read import read
+from rag.corpus.read import Reading
 from rag.corpus.snapshot import snapshot
 from rag.corpus.spec import CorpusSpec
 from rag.types import Document, Excluded
@@ -27,7 +27,7 @@ def one(folder: Path, name: str, data: bytes, encoding: str | None = None) -> Do
     (folder / "c").mkdir(exist_ok=True)
     (folder / "c" / name).write_bytes(data)
     spec = CorpusSpec((folder / "c" / name,), encoding=encoding)
-    (item,) = read(snapshot(spec, None, 4 * 10**18), spec)
+    (item,) = Reading(snapshot(spec, None, 4 * 10**18), spec)
     return item
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rag.corpus.read import read
+from rag.corpus.read import Reading
 from rag.corpus.snapshot import snapshot
 from rag.corpus.spec import CorpusSpec
 from rag.types import Document, Excluded
@@ -20,7 +20,7 @@ LATER = 4 * 10**18
 
 def everything(folder: Path) -> list[Document | Excluded]:
     spec = CorpusSpec((folder,))
-    return list(read(snapshot(spec, None, LATER), spec))
+    return list(Reading(snapshot(spec, None, LATER), spec))
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_reader_that_fails_is_a_row_with_its_error(tmp_path: Path, monkeypatch
     def broken(data: bytes, spec: CorpusSpec) -> None:
         raise RuntimeError("a parser's bug")
 
-    monkeypatch.setitem(readers.READERS, "md", readers.Reader("bad/1", page=broken))  # type: ignore[arg-type]
+    monkeypatch.setitem(readers.READERS, "md", readers.PageReader("bad/1", "text/plain", broken))  # type: ignore[arg-type]
     (tmp_path / "a.md").write_text("x")
     (tmp_path / "b.txt").write_text("y")
     first, second = everything(tmp_path)

@@ -10,14 +10,20 @@ import pytest
 
 from rag.corpus import office
 from rag.corpus.page import Page, Unreadable
-from rag.corpus.read import read
-from rag.corpus.readers import READERS
+from rag.corpus.read import Reading
+from rag.corpus.readers import READERS, PageReader
 from rag.corpus.snapshot import snapshot
 from rag.corpus.spec import CorpusSpec
 from rag.corpus.worker import Worker
 from rag.types import Document, Excluded
 
 SPEC = CorpusSpec(())
+
+
+def reader(suffix: str) -> PageReader:
+    found = READERS[suffix]
+    assert isinstance(found, PageReader)
+    return found
 
 
 def a_pdf(*pages: str, title: str = "", stream: bytes | None = None, filters: bytes = b"") -> bytes:
@@ -80,7 +86,7 @@ def items(folder: Path, files: dict[str, bytes]) -> list[Document | Excluded]:
     for name, data in files.items():
         (folder / "c" / name).write_bytes(data)
     spec = CorpusSpec((folder / "c",))
-    return list(read(snapshot(spec, None, 4 * 10**18), spec))
+    return list(Reading(snapshot(spec, None, 4 * 10**18), spec))
 
 
 def test_pdf_and_docx_are_documents(tmp_path: Path) -> None:
@@ -196,10 +202,8 @@ def test_without_its_package_a_file_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, suffix: str, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    page = READERS[suffix].page
-    assert page is not None
     with pytest.raises(Unreadable, match=r"pip install 'ragline\[documents\]'") as caught:
-        page(b"", SPEC)
+        reader(suffix).read(b"", SPEC)
     assert caught.value.reason == "needs an extra"
 
 
@@ -230,7 +234,7 @@ def test_members_that_climb_out_and_entities_are_never_followed(tmp_path: Path) 
         parts.writestr("/etc/outside.txt", "x")
     with Worker() as worker:
         try:
-            text = worker.page(READERS["docx"], out.getvalue(), SPEC).text
+            text = worker.page(reader("docx"), out.getvalue(), SPEC).text
         except Unreadable as verdict:
             text = verdict.detail
     assert "CANARY" not in text
@@ -243,7 +247,7 @@ def test_a_stream_that_unpacks_without_end_is_refused() -> None:
     packed = zlib.compress(b"(x) Tj " * 30_000_000, 9)
     data = a_pdf("x", stream=packed, filters=b"/Filter /FlateDecode")
     with Worker() as worker, pytest.raises(Unreadable) as caught:
-        worker.page(READERS["pdf"], data, SPEC)
+        worker.page(reader("pdf"), data, SPEC)
     assert caught.value.reason in {"broken", "too large", "too slow", "empty"}
 
 
@@ -252,25 +256,25 @@ def test_a_child_that_takes_too_long_is_replaced() -> None:
     deep = b"<div>" * 400_000
     with Worker() as worker:
         with pytest.raises(Unreadable, match="CPU time") as caught:
-            worker.page(READERS["html"], deep, SPEC)
+            worker.page(reader("html"), deep, SPEC)
         assert caught.value.reason == "too slow"
-        assert worker.page(READERS["html"], b"<p>still here", SPEC) == Page("still here\n", "")
+        assert worker.page(reader("html"), b"<p>still here", SPEC) == Page("still here\n", "")
 
 
 def test_a_child_that_dies_is_a_row_and_the_next_file_is_read() -> None:
     with Worker() as worker:
-        worker.page(READERS["html"], b"<p>x", SPEC)
+        worker.page(reader("html"), b"<p>x", SPEC)
         assert worker._child is not None
         worker._child.terminate()
         worker._child.wait()
         with pytest.raises(Unreadable, match="ended the process"):
-            worker.page(READERS["html"], b"<p>x", SPEC)
-        assert worker.page(READERS["html"], b"<p>y", SPEC).text == "y\n"
+            worker.page(reader("html"), b"<p>x", SPEC)
+        assert worker.page(reader("html"), b"<p>y", SPEC).text == "y\n"
 
 
 def test_no_child_is_left_behind() -> None:
     with Worker() as worker:
-        worker.page(READERS["html"], b"<p>x", SPEC)
+        worker.page(reader("html"), b"<p>x", SPEC)
         child = worker._child
     assert child is not None
     assert child.poll() is not None

@@ -3,7 +3,9 @@ from __future__ import annotations
 import datetime as dt
 import gzip
 import hashlib
+import itertools
 import json
+import math
 import tarfile
 from decimal import Decimal
 from pathlib import Path
@@ -13,11 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag.corpus import jsonl, records, unpack
+from rag.corpus import jsonl, unpack
 from rag.corpus.page import Unreadable
-from rag.corpus.read import read, reading_identity
+from rag.corpus.read import Reading, reading_identity
 from rag.corpus.snapshot import snapshot
 from rag.corpus.spec import CorpusSpec
+from rag.corpus.values import plain
 from rag.digest import canonical
 from rag.errors import CorpusFailed
 from rag.types import Document, Excluded, Json
@@ -31,7 +34,7 @@ def items(folder: Path, files: dict[str, bytes | str], **settings: Any) -> list[
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data if isinstance(data, bytes) else data.encode())
     spec = CorpusSpec((folder / "c",), **settings)
-    return list(read(snapshot(spec, None, LATER), spec))
+    return list(Reading(snapshot(spec, None, LATER), spec))
 
 
 def documents(found: list[Document | Excluded]) -> list[Document]:
@@ -295,11 +298,11 @@ def test_an_empty_twin_is_no_document_and_does_no_harm(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     spec = CorpusSpec((tmp_path / "a", tmp_path / "b"))
-    found = list(read(snapshot(spec, None, LATER), spec))
+    found = list(Reading(snapshot(spec, None, LATER), spec))
     assert [getattr(item, "reason", item.source) for item in found] == ["empty", "empty", "a/x/m.py"]
     (tmp_path / "b" / "x" / "m.py").write_text("x = 2\n")
     with pytest.raises(CorpusFailed, match=r"a/x/m.py and b/x/m.py"):
-        list(read(snapshot(spec, None, LATER), spec))
+        list(Reading(snapshot(spec, None, LATER), spec))
 
 
 def test_ids_that_only_look_alike_are_different_documents(tmp_path: Path) -> None:
@@ -355,7 +358,22 @@ def test_deep_values_of_other_formats_are_refused(tmp_path: Path) -> None:
     for _ in range(100):
         deep = [deep]
     with pytest.raises(Unreadable, match="nested"):
-        records.plain(deep)
+        plain(deep, 64, itertools.count())
+
+
+def test_values_of_all_parsers_become_json_in_one_way() -> None:
+    given = {
+        "nan": math.nan,
+        "inf": -math.inf,
+        "raw": b"\x00",
+        "set": {"b", "a"},
+        "at": dt.time(9, 5),
+        3: Decimal("1.5"),
+    }
+    expected = {"nan": None, "inf": "-inf", "raw": "AA==", "set": ["a", "b"], "at": "09:05:00", "3": 1.5}
+    assert plain(given, 2, itertools.count()) == expected
+    with pytest.raises(Unreadable, match="too many parts"):
+        plain([1] * 10, 2, iter(range(10)))
 
 
 @pytest.mark.slow
@@ -372,7 +390,7 @@ def test_many_records_out_of_order_take_little_memory(tmp_path: Path) -> None:
     taken = snapshot(spec, None, LATER)
     tracemalloc.start()
     count, before = 0, ""
-    for item in read(taken, spec, tmp_path):
+    for item in Reading(taken, spec, tmp_path):
         assert isinstance(item, Document)
         assert item.doc_id > before
         before = item.doc_id
@@ -392,7 +410,7 @@ def test_a_parquet_file_that_is_broken_or_names_a_column_twice_is_one_row_with_i
     (tmp_path / "empty.parquet").touch()
     (tmp_path / "ok.md").write_text("fine")
     spec = CorpusSpec((tmp_path,))
-    found = [item for item in read(snapshot(spec, None, 4 * 10**18), spec) if isinstance(item, Excluded)]
+    found = [item for item in Reading(snapshot(spec, None, 4 * 10**18), spec) if isinstance(item, Excluded)]
     reasons = {item.source.rpartition("/")[2]: item.reason for item in found}
     assert reasons == {"twice.parquet": "columns", "cut.parquet": "broken", "empty.parquet": "broken"}
     assert any("columns with the same name: 'text'" in item.detail for item in found)

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag.corpus.read import read
+from rag.corpus.read import Reading
 from rag.corpus.snapshot import Snapshot, snapshot
 from rag.corpus.spec import CorpusSpec
 
@@ -121,17 +121,17 @@ def test_a_memory_of_other_roots_is_of_no_use_and_no_harm(tmp_path: Path) -> Non
 def test_a_file_edited_after_the_snapshot_is_read_as_it_is_and_the_reading_says_stale(tmp_path: Path) -> None:
     spec = corpus(tmp_path / "c", {"a.md": "old", "r.jsonl": '{"id": 1, "text": "x"}\n'})
     taken = snapshot(spec, None, LATER)
-    reading = read(taken, spec)
+    reading = Reading(taken, spec)
     assert len(list(reading)) == 2
     assert not reading.stale
     for name, text in (("a.md", "new"), ("r.jsonl", '{"id": 1, "text": "y"}\n')):
         (tmp_path / "c" / name).write_text(text)
-        reading = read(taken, spec)
+        reading = Reading(taken, spec)
         list(reading)
         assert reading.stale
         taken = snapshot(spec, taken, LATER)
     (tmp_path / "c" / "a.md").unlink()
-    reading = read(taken, spec)
+    reading = Reading(taken, spec)
     assert [getattr(item, "reason", "") for item in reading] == ["", "unreadable"] or reading.stale
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from rag.corpus.page import Unreadable
 from rag.corpus.patterns import compiled
-from rag.corpus.read import read
+from rag.corpus.read import Reading
 from rag.corpus.snapshot import snapshot
 from rag.corpus.sources import listed, open_source
 from rag.corpus.spec import CorpusSpec
@@ -154,7 +154,7 @@ def test_a_fifo_or_a_link_out_in_the_place_of_a_listed_file_is_refused(tmp_path:
     (tmp_path / "c" / "sub").symlink_to(tmp_path / "secret")
     with pytest.raises(Unreadable, match="FIFO"):
         open_source(listing.roots[0], "a.md", int(taken.stats[0, 3]))
-    reading = read(taken, spec)
+    reading = Reading(taken, spec)
     rows = {row.source: getattr(row, "reason", "") for row in reading}
     assert rows == {"c/a.md": "not a file", "c/b.md": "outside the corpus", "c/sub/d.md": "outside the corpus"}
     assert reading.stale
@@ -187,7 +187,7 @@ def test_odd_names_are_documents_like_others(tmp_path: Path) -> None:
     ]
     write(tmp_path / "c", *names)
     spec = CorpusSpec((tmp_path / "c",))
-    documents = list(read(snapshot(spec, None, LATER), spec))
+    documents = list(Reading(snapshot(spec, None, LATER), spec))
     assert [item.doc_id for item in documents if isinstance(item, Document)] == sorted(names)
     assert len(documents) == len(names)
 
@@ -206,14 +206,14 @@ def test_a_corpus_without_a_file_to_read_is_missing_and_says_what_was_left_out(t
     write(tmp_path / "c", "a.mp4", ".b.md")
     with pytest.raises(CorpusMissing, match=r"left out: 1 hidden, 1 unsupported"):
         snapshot(CorpusSpec((tmp_path / "c",)), None, LATER)
-    with pytest.raises(CorpusMissing, match="no path"):
+    with pytest.raises(CorpusMissing, match="no document"):
         snapshot(CorpusSpec(()), None, LATER)
 
 
 def test_roots_of_the_same_name_are_told_apart_in_sources(tmp_path: Path) -> None:
     write(tmp_path, "a/docs/x.md", "b/docs/y.md")
     spec = CorpusSpec((tmp_path / "a" / "docs", tmp_path / "b" / "docs"))
-    assert [item.source for item in read(snapshot(spec, None, LATER), spec)] == ["a/docs/x.md", "b/docs/y.md"]
+    assert [item.source for item in Reading(snapshot(spec, None, LATER), spec)] == ["a/docs/x.md", "b/docs/y.md"]
 
 
 def test_an_encoding_that_does_not_exist_is_refused() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from rag.corpus.read import read
+from rag.corpus.read import Reading
 from rag.corpus.snapshot import snapshot
 from rag.corpus.spec import CorpusSpec
 from rag.types import Document, Excluded
@@ -18,6 +18,6 @@ QUESTIONS = DATA / "questions" / "vallorne.jsonl"
 def shipped() -> tuple[dict[str, Document], list[Excluded]]:
     """{doc_id: document} and what was left out."""
     spec = CorpusSpec((DATA / "corpus",))
-    found = list(read(snapshot(spec, None, 0), spec))
+    found = list(Reading(snapshot(spec, None, 0), spec))
     documents = {item.doc_id: item for item in found if isinstance(item, Document)}
     return documents, [item for item in found if isinstance(item, Excluded)]

@@ -69,7 +69,7 @@ def test_the_hundred_questions_are_neither_too_easy_nor_too_hard(tmp_path: Path)
     settings = load([], {}, sets, tmp_path)
     with wiring.reindex(settings, Options(), lambda *_: None) as run:
         version = reindex(run).version
-    result = evaluate_retrieval(settings, QUESTIONS, version, limit=100)
+    result = evaluate_retrieval(settings, read(QUESTIONS), QUESTIONS, version, limit=100)
     at = {
         (row.mode, name): value for row in result.rows for name, value in zip(result.measures, row.values, strict=True)
     }

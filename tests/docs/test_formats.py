@@ -24,7 +24,7 @@ from rag.index import build
 from rag.index.current import Current
 from rag.index.manifest import BUILD, MANIFEST, Manifest, read_sealed, write_sealed
 from rag.index.memory import Memory
-from rag.index.tables import ChunkTable, DocumentTable, ExcludedTable
+from rag.index.tables import ChunkTable, DocumentTable, ExcludedRow, Table
 from rag.index.verify import check_folder
 from rag.index.versions import Versions
 from rag.pipeline import LAST
@@ -81,6 +81,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     assert house.index().version == 1
     house.write("b.md", "# Beta\n\nThe second letter, edited.\n")
     assert house.index().version == 2
+    house.sets = ["chunking.max_tokens=64"]
+    assert house.index(purpose="experiment").experiment
+    house.sets = []
     found = Versions(house.store, "main")
     found.rollback(None, "wrong prices", "somebody")
     texts = house.sent()
@@ -158,7 +161,7 @@ def manifest_lines(place: Place, lines: list[str]) -> None:
 def build_lines(place: Place, lines: list[str]) -> None:
     names = ("run_id", "previous_version", "texts", "cached", "embedded", "usd")
     wanted: list[str] = []
-    for version in place.versions.list():
+    for version in place.versions.listed():
         wanted.append(" ".join(str(version.build[name]) for name in names))
         wanted.append(" ".join(str(version.build[name]) for name in ("added", "changed", "removed")))
     assert lines == wanted
@@ -186,7 +189,7 @@ def document_lines(place: Place, lines: list[str]) -> None:
 
 
 def excluded_lines(place: Place, lines: list[str]) -> None:
-    rows = list(ExcludedTable(place.one / "excluded.parquet"))
+    rows = list(Table(place.one / "excluded.parquet", ExcludedRow))
     assert lines == [f"{row.source} {row.doc_id} {row.stage} {row.reason}" for row in rows]
     assert any(row.source.endswith("film.mp4") for row in rows)
 
@@ -228,8 +231,9 @@ def memory_lines(place: Place, lines: list[str]) -> None:
 
 
 def opened_lines(place: Place, lines: list[str]) -> None:
-    # only what was opened is remembered: the second run opened version 1
-    assert lines == [f"v000001 {name} True" for name in sorted(Manifest.load(place.one / MANIFEST).files)]
+    # what was opened is remembered: the second run opened version 1, the experiment version 2
+    names = sorted(Manifest.load(place.one / MANIFEST).files)
+    assert lines == [f"v00000{number} {name} True" for number in (1, 2) for name in names]
 
 
 def last_lines(place: Place, lines: list[str]) -> None:
@@ -243,7 +247,7 @@ def ledger_lines(place: Place, lines: list[str]) -> None:
         f"{entry.model} {entry.requests} {entry.tokens} {entry.usd} {entry.saved_usd} {entry.outcome}"
         for entry in entries
     ]
-    assert len(entries) == 2
+    assert len(entries) == 3, "two runs and an experiment"
 
 
 def lock_lines(_place: Place, lines: list[str]) -> None:
@@ -299,7 +303,7 @@ def test_every_file_of_a_store_is_in_the_list_and_every_line_of_it_is_a_file(pla
             fitting = {pattern for pattern, expression in expressions.items() if re.fullmatch(expression, name)}
             assert fitting, name
             unseen -= fitting
-    assert {name.partition("/")[0] for name in unseen} == {"staging"}
+    assert {name for name in unseen if "/experiments/" not in name and not name.startswith("staging/")} == set()
 
 
 def test_a_held_lock_is_said_to_be_held(tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,7 +367,12 @@ def newer_sealed(path: Path, read: Callable[[], object]) -> None:
 def newer_tables(place: Place) -> None:
     import pyarrow.parquet as pq
 
-    for name, opened in (("chunks", ChunkTable), ("documents", DocumentTable), ("excluded", ExcludedTable)):
+    tables: dict[str, Callable[[Path], object]] = {
+        "chunks": ChunkTable,
+        "documents": DocumentTable,
+        "excluded": lambda path: Table(path, ExcludedRow),
+    }
+    for name, opened in tables.items():
         table = pq.read_table(place.one / f"{name}.parquet")
         metadata = {**table.schema.metadata, b"ragline.schema_version": b"2"}
         path = place.root / f"{name}.parquet"

@@ -90,7 +90,7 @@ def test_all_mistakes_come_at_once_with_their_lines(tmp_path: Path) -> None:
         ("9", "not answerable, but with answers or gold"),
         ("10", "gold[0]: the span is 11 long, its quote 10"),
         ("11", "answerable is not true or false"),
-        ("12", "a list, not an object"),
+        ("12", "list, not an object"),
     ]
 
 

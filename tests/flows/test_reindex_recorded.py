@@ -20,6 +20,8 @@ pytestmark = [pytest.mark.prefect, pytest.mark.slow]
 
 DONE = [f"{name} COMPLETED" for name in ("build", "embed", "look", "plan", "publish", "read")]
 PAID = ("--set", 'embedding.model="openai/text-embedding-3-small"')
+KEYED = ("--set", "embedding.api_key_env=OPENAI_API_KEY")
+"""Without it a server of `base_url` gets no key at all."""
 VOLATILE = {"run_id", "seconds"}
 
 
@@ -110,7 +112,7 @@ def test_every_ending_has_its_state_and_the_command_its_exit_code(
         return str(run["state"]["message"])
 
     ends(4, "FAILED OverBudget", *PAID, "--max-usd", "0")
-    said = ends(2, "FAILED Failed", *PAID, "--set", f'embedding.base_url="{refusing}"', "--max-tokens", "10000")
+    said = ends(2, "FAILED Failed", *PAID, *KEYED, "--set", f'embedding.base_url="{refusing}"', "--max-tokens", "10000")
     assert "wrong key" not in said or CANARY not in said
     ends(0, "COMPLETED Published")
     ends(0, "COMPLETED Unchanged")
@@ -127,7 +129,7 @@ def test_every_ending_has_its_state_and_the_command_its_exit_code(
 
 def test_no_key_and_no_result_is_in_a_file_of_prefect(served: Project, server: Server, refusing: str) -> None:
     userinfo = refusing.replace("//", f"//someone:{CANARY}@")
-    paid = (*PAID, "--max-tokens", "10000", "--set")
+    paid = (*PAID, *KEYED, "--max-tokens", "10000", "--set")
     for url in (refusing, userinfo):
         content = served.index(
             "--runner", "prefect", *paid, f'embedding.base_url="{url}"', PREFECT_LOGGING_LEVEL="DEBUG"

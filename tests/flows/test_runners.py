@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.runners import chosen, configured, is_new
+from flows.runners import chosen, configured
 from rag.errors import RaglineError
+from rag.storage import is_store
 from tests.flows.making import ROOT, project
 
 NOBODY = "http://127.0.0.1:9/api"
@@ -71,10 +72,10 @@ def test_a_profile_file_that_names_no_server_is_none(tmp_path: Path, content: st
     assert configured() is None
 
 
-def test_a_store_with_vectors_or_versions_is_not_new(tmp_path: Path) -> None:
-    assert is_new(tmp_path)
+def test_a_store_with_vectors_or_versions_is_one(tmp_path: Path) -> None:
+    assert not is_store(tmp_path)
     (tmp_path / "cache").mkdir()
-    assert not is_new(tmp_path)
+    assert is_store(tmp_path)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["plan"], ["index", "--runner", "direct"], ["serve", "--help"]])

@@ -11,8 +11,6 @@ def passage(text: str, rank: int = 1, start: int = 0, **given: object) -> Passag
     values: dict[str, object] = {
         "rank": rank,
         "score": 1.0,
-        "row": rank - 1,
-        "chunk_id": f"d{rank}@{start}-{start + len(text)}",
         "doc_id": f"d{rank}",
         "title": "",
         "source": f"d{rank}.md",
@@ -20,7 +18,6 @@ def passage(text: str, rank: int = 1, start: int = 0, **given: object) -> Passag
         "end": start + len(text),
         "heading_path": (),
         "text": text,
-        "tokens": 0,
     }
     return Passage(**(values | given))  # type: ignore[arg-type]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rag.errors import Damaged, FormatTooNew, UsageError
 from rag.index import tables
-from rag.index.tables import ChunkRow, ChunkTable, DocumentRow, DocumentTable, ExcludedRow, ExcludedTable
+from rag.index.tables import ChunkRow, ChunkTable, DocumentRow, DocumentTable, ExcludedRow, Table, headings, joined
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
@@ -58,7 +58,7 @@ def test_columns_are_those_of_the_contract(tmp_path: Path) -> None:
         "excluded source:string doc_id:string? char_start:int64? char_end:int64? stage:string reason:string "
         "detail:string"
     )
-    assert next(iter(ExcludedTable(tmp_path / "e"))).reason == "encoding"
+    assert next(iter(Table(tmp_path / "e", ExcludedRow))).reason == "encoding"
 
 
 def describe(path: Path) -> str:
@@ -97,6 +97,15 @@ def test_what_is_written_is_what_is_read(values: list[tuple[str, str, int, int |
             for row in rows:
                 table.add(row)
         assert (Path(folder) / "c").read_bytes() == first
+
+
+@given(st.lists(st.text(st.sampled_from("a >\\"), min_size=1, max_size=8), max_size=4))
+def test_headings_come_back_whatever_signs_they_hold(path: list[str]) -> None:
+    assert headings(joined(path)) == tuple(path)
+
+
+def test_only_a_sign_that_could_part_headings_is_marked() -> None:
+    assert joined(["Settings > Advanced", "a->b", "C:\\temp"]) == "Settings \\> Advanced > a->b > C:\\temp"
 
 
 def test_a_failed_writer_leaves_no_file(tmp_path: Path) -> None:
@@ -154,7 +163,7 @@ def test_a_newer_schema_is_refused_and_another_table_is_damage(tmp_path: Path, m
     monkeypatch.setattr(tables, "SCHEMA_VERSION", 2)
     write_chunks(tmp_path / "c", 3)
     monkeypatch.setattr(tables, "SCHEMA_VERSION", 1)
-    with pytest.raises(FormatTooNew, match=r"upgrade|schema version 2"):
+    with pytest.raises(FormatTooNew, match="format 2"):
         ChunkTable(tmp_path / "c")
     with pytest.raises(Damaged, match="no documents table"):
         DocumentTable(tmp_path / "c")

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from rag.errors import Damaged, FormatTooNew, NotFound
+from rag.index.kinds import INDEX_KINDS
 from rag.index.manifest import BUILD, MANIFEST, Manifest, version_files, write_sealed
-from rag.index.verify import put_back, remake_index, verify
+from rag.index.verify import Finding, Verified, check_current, check_version, put_back, remake_index
 from rag.index.versions import Versions
 from rag.retrieval import lexical
 from tests.index.making import blocks_of, make_folder, texts, vectors
@@ -20,7 +21,7 @@ from tests.index.making import blocks_of, make_folder, texts, vectors
 Stage = Callable[..., Path]
 
 
-@pytest.fixture(scope="module", params=["flat", "ivf_sq8", "hnsw"])
+@pytest.fixture(scope="module", params=INDEX_KINDS)
 def published(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Versions:
     """Two published versions of each index kind; tests restore what they break."""
     store = tmp_path_factory.mktemp("store")
@@ -29,6 +30,15 @@ def published(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         make_folder(store / "staging" / "s", texts(300, seed), vectors(300, seed=seed), kind=request.param)
         versions.publish_staged(store / "staging" / "s")
     return versions
+
+
+def findings(versions: Versions) -> tuple[Finding, ...]:
+    """What is wrong with CURRENT, or else with the newest version."""
+    return check_current(versions).findings + check_version(versions, versions.numbers()[-1]).findings
+
+
+def broken(versions: Versions) -> list[str]:
+    return list(dict.fromkeys(finding.file for finding in findings(versions)))
 
 
 def files_of(versions: Versions) -> dict[str, Path]:
@@ -41,10 +51,9 @@ def files_of(versions: Versions) -> dict[str, Path]:
 
 
 def test_a_sound_version_has_no_findings(published: Versions) -> None:
-    found = verify(published)
-    assert found.findings == ()
-    assert (found.version, found.checked) == (2, 13)
-    assert verify(published, 1).findings == ()
+    assert findings(published) == ()
+    assert (check_current(published).checked, check_version(published, 2).checked) == (2, 11)
+    assert check_version(published, 1).findings == ()
 
 
 def test_two_hundred_flipped_bits_are_all_found_and_never_served(published: Versions) -> None:
@@ -60,17 +69,17 @@ def test_two_hundred_flipped_bits_are_all_found_and_never_served(published: Vers
         wrong[place] ^= 1 << int(rng.integers(0, 8))
         files[name].write_bytes(wrong)
         try:
-            found = verify(published)
-            assert found.files == (name,), f"{name} byte {place}"
-            assert found.findings[0].repair
-            assert found.findings[0].expected != found.findings[0].actual
+            assert broken(published) == [name], f"{name} byte {place}"
+            found = findings(published)[0]
+            assert found.repair
+            assert found.expected != found.actual
             if name not in (BUILD, "CURRENT.backup"):
                 with pytest.raises(Damaged) as caught:
                     published.open()
                 assert name in caught.value.problems[0].where
         finally:
             files[name].write_bytes(right)
-    assert verify(published).findings == ()
+    assert findings(published) == ()
 
 
 def test_cut_lengthened_missing_swapped_and_foreign_files_are_found(published: Versions) -> None:
@@ -83,23 +92,23 @@ def test_cut_lengthened_missing_swapped_and_foreign_files_are_found(published: V
             others.append((old / name).read_bytes())
         for wrong in others:
             path.unlink() if wrong is None else path.write_bytes(wrong)
-            found = verify(published)
+            found = broken(published)
             path.write_bytes(right)
             if wrong is None and name == "CURRENT.backup":
                 continue
-            assert found.files == (name,), f"{name} became {wrong and wrong[:20]!r}"
+            assert found == [name], f"{name} became {wrong and wrong[:20]!r}"
     folder = published.folder(2)
     a, b = folder / "lexical" / "data.npy", folder / "lexical" / "indices.npy"
     first, second = a.read_bytes(), b.read_bytes()
     a.write_bytes(second)
     b.write_bytes(first)
-    assert set(verify(published).files) == {"lexical/data.npy", "lexical/indices.npy"}
+    assert set(broken(published)) == {"lexical/data.npy", "lexical/indices.npy"}
     a.write_bytes(first)
     b.write_bytes(second)
     (folder / "notes.txt").write_text("mine")
-    assert [(f.file, f.actual) for f in verify(published).findings] == [("notes.txt", "present")]
+    assert [(f.file, f.actual) for f in findings(published)] == [("notes.txt", "present")]
     (folder / "notes.txt").unlink()
-    assert verify(published).findings == ()
+    assert findings(published) == ()
 
 
 def test_files_of_right_bytes_that_do_not_fit_together_are_found(tmp_path: Path) -> None:
@@ -111,13 +120,13 @@ def test_files_of_right_bytes_that_do_not_fit_together_are_found(tmp_path: Path)
     tests[0]["scores"][0] += 0.01  # type: ignore[index,operator,call-overload]
     write_sealed(folder / MANIFEST, {**values, "rows": 40})
     versions.publish_staged(folder)
-    assert [finding.file for finding in verify(versions).findings] == ["index.faiss"]
-    assert "self-test 0" in verify(versions).findings[0].expected
+    assert broken(versions) == ["index.faiss"]
+    assert "self-test 0" in findings(versions)[0].expected
     folder = tmp_path / "staging" / "t"
     values = make_folder(folder, texts(40), vectors(40)).to_json()
     write_sealed(folder / MANIFEST, {**values, "rows": 41})
     versions.publish_staged(folder)
-    assert verify(versions).findings[0].file == "index.faiss"
+    assert findings(versions)[0].file == "index.faiss"
     with pytest.raises(Damaged, match="manifest says"), versions.open() as opened:
         opened.search(vectors(1), 1)
 
@@ -127,18 +136,18 @@ def test_a_newer_version_is_refused_not_called_damaged(tmp_path: Path) -> None:
     values = make_folder(tmp_path / "staging" / "s", texts(10), vectors(10)).to_json()
     write_sealed(tmp_path / "staging" / "s" / MANIFEST, {**values, "format": 2})
     versions.publish_staged(tmp_path / "staging" / "s")
-    for act in (lambda: verify(versions), versions.open):
+    for act in (lambda: check_version(versions, 1), versions.open):
         with pytest.raises(FormatTooNew):
             act()
 
 
 def test_what_is_not_there_is_said(versions: Versions, stage: Stage) -> None:
-    assert verify(versions).version is None
+    assert check_current(versions) == Verified(0, ())
     versions.publish_staged(stage())
     with pytest.raises(NotFound, match="no version 5"):
-        verify(versions, 5)
+        check_version(versions, 5)
     shutil.rmtree(versions.folder(1))
-    assert verify(versions).files == (MANIFEST,)
+    assert check_current(versions).files == (f"v000001/{MANIFEST}",)
     with pytest.raises(Damaged, match="gone"):
         versions.open()
 
@@ -152,7 +161,7 @@ def test_repair_puts_back_the_same_bytes(published: Versions) -> None:
     remake_index(folder, blocks_of(vectors(300, seed=2), 77))
     lexical.remake(folder)
     assert {name: (folder / name).read_bytes() for name in version_files(folder)} == before
-    assert verify(published).findings == ()
+    assert findings(published) == ()
     assert list((published.root.parent.parent / "staging").iterdir()) == []
 
 
@@ -166,7 +175,7 @@ def test_a_repair_that_gives_other_bytes_changes_nothing(published: Versions, tm
     with pytest.raises(Damaged):
         put_back(folder, "chunks.parquet", tmp_path / "made")
     assert (folder / "index.faiss").read_bytes() == before
-    assert verify(published).findings == ()
+    assert findings(published) == ()
 
 
 def test_a_manifest_is_readable_without_us(published: Versions) -> None:

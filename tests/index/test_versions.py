@@ -39,7 +39,7 @@ class Noon:
 
 def test_current_is_two_lines_that_anyone_can_read(versions: Versions, stage: Stage) -> None:
     versions = Versions(versions.root.parent.parent, "main", Noon())
-    assert versions.current() is None
+    assert versions.state().version is None
     assert versions.publish_staged(stage()) == 1
     line, seal, rest = (versions.root / "CURRENT").read_bytes().split(b"\n")
     assert rest == b""
@@ -60,8 +60,7 @@ def test_a_rollback_holds_until_something_is_published(versions: Versions, stage
     for seed in (1, 2, 3):
         versions.publish_staged(stage(seed=seed))
     assert versions.rollback(None, "worse answers", "ann") == 2
-    current = versions.current()
-    assert current is not None
+    current = versions.state()
     assert current.version == 2
     assert current.hold is not None
     assert (current.hold.by, current.hold.reason, current.hold.from_version) == ("ann", "worse answers", 3)
@@ -69,11 +68,9 @@ def test_a_rollback_holds_until_something_is_published(versions: Versions, stage
     with pytest.raises(UsageError, match="rollback holds"):
         versions.publish_staged(stage(seed=4))
     assert versions.stage_only(stage(seed=4)) == 4
-    assert versions.current() == Current(2, current.manifest_sha256, 4, current.hold, current.published)
+    assert versions.state() == Current(2, current.manifest_sha256, 4, current.hold, current.published)
     assert versions.publish(4) == 4
-    lifted = versions.current()
-    assert lifted is not None
-    assert lifted.hold is None
+    assert versions.state().hold is None
     assert versions.rollback(None, "again", "ann") == 2, "3 was rolled back from, 2 was live before 4"
     assert versions.rollback(None, "again", "ann") == 1
     with pytest.raises(NotFound, match="no version was published before 1") as caught:
@@ -111,7 +108,7 @@ def test_a_number_is_never_used_twice(versions: Versions, stage: Stage) -> None:
     versions.publish_staged(stage(seed=1))
     for seed in (2, 3):
         versions.stage_only(stage(seed=seed))
-    assert versions.gc(0, staged=True) == (2, 3)
+    assert versions.drop([2, 3]) == (2, 3)
     assert versions.numbers() == [1]
     assert versions.publish_staged(stage(seed=4)) == 4
     (versions.root / "CURRENT").unlink()
@@ -121,7 +118,7 @@ def test_a_number_is_never_used_twice(versions: Versions, stage: Stage) -> None:
 
 def test_a_staged_first_version_is_not_published_and_not_damage(versions: Versions, stage: Stage) -> None:
     assert versions.stage_only(stage()) == 1
-    assert versions.current() is None
+    assert versions.state().version is None
     with pytest.raises(NotFound, match="no published version") as caught:
         versions.open()
     assert "ragline publish 1" in caught.value.problems[0].remedy
@@ -136,7 +133,7 @@ def test_the_list_says_what_was_ever_published(versions: Versions, stage: Stage)
     versions.publish_staged(stage(seed=1))
     versions.publish_staged(stage(seed=2))
     versions.stage_only(stage(seed=3))
-    found = versions.list()
+    found = versions.listed()
     assert [(v.version, v.published, v.current, v.documents, v.chunks) for v in found] == [
         (1, True, False, 20, 40),
         (2, True, True, 20, 40),
@@ -163,7 +160,7 @@ def test_versions_without_a_readable_current_are_damage_that_can_be_mended(
         current.unlink()
     else:
         current.write_bytes(b"" if damage == "empty" else data.replace(b"worse", b"wurse"))
-    for read in (versions.state, versions.current, versions.open, versions.list):
+    for read in (versions.state, versions.open, versions.listed):
         with pytest.raises(Damaged) as caught:
             read()
         assert caught.value.exit_code == 5
@@ -204,15 +201,14 @@ def test_gc_keeps_what_is_needed(versions: Versions, stage: Stage) -> None:
     for seed in range(1, 7):
         versions.publish_staged(stage(seed=seed))
     versions.stage_only(stage(seed=7))
-    assert versions.gc(2, protected=[2], dry_run=True) == (1, 3, 4)
+    assert versions.gc(4, dry_run=True) == (1, 2, 3)
     assert versions.numbers() == [1, 2, 3, 4, 5, 6, 7]
     with versions.open(3):
-        assert versions.gc(2, protected=[2]) == (1, 4)
-    assert versions.numbers() == [2, 3, 5, 6, 7]
-    assert versions.gc(0) == (2, 3), "6 is live, 5 is where a rollback goes, 7 waits to be published"
-    assert versions.gc(0, staged=True) == (7,)
+        assert versions.gc(4) == (1, 2)
+    assert versions.numbers() == [3, 4, 5, 6, 7]
+    assert versions.gc(0) == (3, 4), "6 is live, 5 is where a rollback goes, 7 waits to be published"
     assert sorted(path.name for path in versions.root.iterdir()) == [
-        "CURRENT", "CURRENT.backup", "opened", "v000005", "v000006"
+        "CURRENT", "CURRENT.backup", "opened", "v000005", "v000006", "v000007"
     ]  # fmt: skip
     assert versions.rollback(None, "worse", "ann") == 5
 

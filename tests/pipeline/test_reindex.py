@@ -11,8 +11,11 @@ import pytest
 
 from rag.embedding import ledger
 from rag.errors import CorpusFailed, CorpusMissing, OverBudget, ProviderFailed
+from rag.index.current import Current, Hold
 from rag.index.manifest import read_sealed
 from rag.index.versions import Versions
+from rag.pipeline import Loss, Options, verdict
+from rag.storage import lock_holder
 
 from .conftest import CountingModel, House
 
@@ -161,6 +164,84 @@ def test_too_many_vanished_documents_are_staged_not_published(house: House) -> N
     assert versions.state().version == outcome.version
 
 
+def break_live(house: House, version: int) -> None:
+    path = house.store / f"indexes/main/v{version:06d}/index.faiss"
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+def test_a_damaged_live_version_lets_no_half_mounted_corpus_through(house: House, *, remembered: bool) -> None:
+    house.index()
+    break_live(house, 1)
+    for name in ("a.md", "b.md"):
+        (house.corpus / name).unlink()
+    if not remembered:
+        (house.store / "indexes/main/sources.memory").unlink()
+    outcome = house.index()
+    assert (outcome.reason, outcome.exit_code, outcome.version) == ("refused", 6, 2)
+    assert ("2 of 4 sources (50%) vanished" if remembered else "nobody knows how many") in outcome.message
+    assert "live version was no help" in outcome.message
+    assert house.index().reason == "refused", "a refused corpus is not what the next one is compared with"
+    assert house.index(allow_removed=True).reason == "published"
+
+
+def test_a_damaged_live_version_is_replaced_where_nothing_vanished(house: House) -> None:
+    house.index()
+    break_live(house, 1)
+    house.write("e.md", "# Epsilon\n\nThe fifth.\n")
+    assert house.index().reason == "published"
+
+
+def test_a_plan_writes_nothing_to_the_store(house: House) -> None:
+    house.index()
+    house.write("e.md", "# Epsilon\n\nThe fifth.\n")
+
+    def seen() -> dict[str, int]:
+        return {str(path): path.stat().st_mtime_ns for path in house.store.rglob("*")}
+
+    before = seen()
+    house.plan()
+    assert seen() == before
+
+
+def test_records_wait_in_the_folder_of_the_run_and_not_in_that_of_the_system(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.write("r.jsonl", '{"id": "r1", "text": "Record number one."}\n')
+    monkeypatch.setattr("tempfile.gettempdir", lambda: pytest.fail("the system's temporary folder was asked for"))
+    assert house.index().reason == "published"
+
+
+def test_a_model_that_cannot_be_closed_does_not_keep_the_lock(house: House) -> None:
+    async def close() -> None:
+        raise OSError("the connection is gone")
+
+    house.model.close = close  # type: ignore[attr-defined]
+    with pytest.raises(OSError, match="gone"):
+        house.index()
+    assert lock_holder(house.store) is None
+    del house.model.close  # type: ignore[attr-defined]
+    assert house.index().reason == "unchanged"
+
+
+def test_the_verdict_follows_from_the_state_and_what_vanished() -> None:
+    free = Current(3, "", 3, None)
+    held = Current(2, "", 3, Hold("aino", "then", "wrong {letters}", 3))
+    half, all_there = Loss(5, 10, "documents"), Loss(0, 10, "documents")
+    cases = [
+        (free, all_there, Options(), "published"),
+        (free, half, Options(), "refused"),
+        (free, None, Options(), "refused"),
+        (free, half, Options(allow_removed=True), "published"),
+        (free, all_there, Options(publish=False), "no_publish"),
+        (held, all_there, Options(allow_removed=True), "held"),
+        (Current(None, None, 0, None), Loss(0, 0, "documents"), Options(), "published"),
+    ]
+    for state, loss, options, wanted in cases:
+        assert verdict(state, loss, 0.3, options)[0] == wanted
+    assert "wrong {letters}" in verdict(held, half, 0.3, Options())[1]
+
+
 def test_a_rename_of_everything_is_no_loss(house: House) -> None:
     house.index()
     for name in ("a.md", "b.md", "d.txt"):
@@ -265,7 +346,7 @@ def test_too_many_unreadable_documents_fail_the_run_and_name_the_first(house: Ho
     assert any("bad.txt" in problem.where for problem in caught.value.problems)
     house.sets = ["corpus.max_failed_share=0.5"]
     outcome = house.index()
-    assert (outcome.reason, outcome.excluded_documents) == ("published", 1)
+    assert (outcome.reason, outcome.plan.documents.excluded) == ("published", 1)
 
 
 def test_a_folder_that_cannot_be_entered_stops_the_run_before_its_documents_are_dropped(

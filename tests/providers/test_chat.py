@@ -13,8 +13,8 @@ import pytest
 from rag.errors import ProviderFailed, RaglineError
 from rag.providers import door
 from rag.providers.anthropic_api import AnthropicChat
+from rag.providers.models import Price
 from rag.providers.openai_chat import OpenAIChat
-from rag.providers.prices import Price
 from rag.providers.settings import ModelSettings, Surroundings
 from rag.types import Completion, Message
 from tests.servers.faults import Answer, Script, Served, refusal

