@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from eval.retrieval import MEASURES, documents, evaluate_retrieval, score
+from eval.questions import read
+from eval.retrieval import MEASURES, RetrievalResult, documents, evaluate_retrieval, score
 from eval.types import Gold
 from rag import wiring
 from rag.errors import UsageError
 from rag.pipeline import Options, reindex
 from rag.settings import Settings, load
-from rag.types import Passage
+from rag.types import Passage, Span
 
 TEXTS = {
     "bridge.md": "# Bridge\n\nThe steel bridge over the gorge was built in 1911 and renewed in 2019.\n",
@@ -26,8 +27,8 @@ QUOTES = {
 }
 
 
-def passage(doc_id: str, start: int, end: int, also_in: tuple[str, ...] = ()) -> Passage:
-    return Passage(1, 1.0, 0, f"{doc_id}@{start}-{end}", doc_id, "", "", start, end, (), "", 1, also_in)
+def passage(doc_id: str, start: int, end: int, also_in: tuple[Span, ...] = ()) -> Passage:
+    return Passage(1, 1.0, doc_id, "", "", start, end, (), "", also_in)
 
 
 def gold(doc_id: str, start: int, end: int) -> Gold:
@@ -84,7 +85,7 @@ def test_nothing_found_is_zero() -> None:
 
 
 def test_a_copy_that_was_folded_into_another_passage_is_found_with_it() -> None:
-    ranking = [passage("b", 0, 10, also_in=("a@5-15", "folder/c@d.md@0-10")), passage("e", 0, 10)]
+    ranking = [passage("b", 0, 10, also_in=(Span("a", 5, 15), Span("folder/c@d.md", 0, 10))), passage("e", 0, 10)]
     assert documents(ranking) == ["b", "a", "folder/c@d.md", "e"]
     assert scored([gold("a", 6, 15)], ranking) == (0, 1, 1 / 2, 1)
 
@@ -126,9 +127,13 @@ def dataset(path: Path, quotes: dict[str, list[tuple[str, str]]], shift: int = 0
     return path
 
 
+def evaluated(settings: Settings, path: Path, version: int | str, limit: int | None = None) -> RetrievalResult:
+    return evaluate_retrieval(settings, read(path), path, version, limit)
+
+
 def test_every_mode_is_measured_on_a_staged_version(indexed: tuple[Settings, int], tmp_path: Path) -> None:
     settings, version = indexed
-    result = evaluate_retrieval(settings, dataset(tmp_path / "q.jsonl", QUOTES), version)
+    result = evaluated(settings, dataset(tmp_path / "q.jsonl", QUOTES), version)
     assert (result.version, result.questions) == (version, 3)
     assert [row.mode for row in result.rows] == ["dense", "lexical", "hybrid", "rrf"]
     values = {row.mode: row.values for row in result.rows}
@@ -139,7 +144,7 @@ def test_every_mode_is_measured_on_a_staged_version(indexed: tuple[Settings, int
 
 def test_the_json_says_what_is_known_and_nulls_what_is_not(indexed: tuple[Settings, int], tmp_path: Path) -> None:
     settings, version = indexed
-    content = evaluate_retrieval(settings, dataset(tmp_path / "q.jsonl", QUOTES), version).as_json()
+    content = evaluated(settings, dataset(tmp_path / "q.jsonl", QUOTES), version).as_json()
     assert {key: content[key] for key in ("index", "version", "questions", "errors")} == {
         "index": "main",
         "version": version,
@@ -164,25 +169,25 @@ def test_the_json_says_what_is_known_and_nulls_what_is_not(indexed: tuple[Settin
 
 def test_a_limit_asks_fewer(indexed: tuple[Settings, int], tmp_path: Path) -> None:
     settings, version = indexed
-    assert evaluate_retrieval(settings, dataset(tmp_path / "q.jsonl", QUOTES), version, limit=2).questions == 2
+    assert evaluated(settings, dataset(tmp_path / "q.jsonl", QUOTES), version, limit=2).questions == 2
 
 
 def test_gold_that_the_version_does_not_hold_is_refused(indexed: tuple[Settings, int], tmp_path: Path) -> None:
     settings, version = indexed
     quotes = {**QUOTES, "Who?": [("gone.md", "nobody"), ("lost.md", "neither")]}
     with pytest.raises(UsageError, match="2 gold passages are not in version 1") as caught:
-        evaluate_retrieval(settings, dataset(tmp_path / "q.jsonl", quotes), version)
+        evaluated(settings, dataset(tmp_path / "q.jsonl", quotes), version)
     assert "'gone.md' is not in version 1" in caught.value.problems[0].what
 
 
 def test_gold_of_another_text_is_refused(indexed: tuple[Settings, int], tmp_path: Path) -> None:
     settings, version = indexed
     with pytest.raises(UsageError, match=r"3 gold passages .* has another text at") as caught:
-        evaluate_retrieval(settings, dataset(tmp_path / "q.jsonl", QUOTES, shift=1), version)
+        evaluated(settings, dataset(tmp_path / "q.jsonl", QUOTES, shift=1), version)
     assert len(caught.value.problems) == 3
 
 
 def test_a_set_without_an_answerable_question_is_refused(indexed: tuple[Settings, int], tmp_path: Path) -> None:
     settings, version = indexed
     with pytest.raises(UsageError, match="no answerable question"):
-        evaluate_retrieval(settings, dataset(tmp_path / "q.jsonl", {}), version)
+        evaluated(settings, dataset(tmp_path / "q.jsonl", {}), version)
