@@ -41,7 +41,8 @@ index: setup ## Re-index data/corpus and publish; pays nothing twice
 	@$(RAGLINE) index --runner prefect
 
 eval: setup ## Index the shipped corpus, ask the shipped questions, print how well they are found
-	@$(RAGLINE) eval --runner prefect
+	@$(RAGLINE) index --runner prefect
+	@$(RAGLINE) eval --runner direct
 
 ask: setup ## Ask: make ask Q="Who reopens the line?"
 	@$(RAGLINE) ask "$${Q:?write make ask Q=\"your question\"}"

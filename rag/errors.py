@@ -31,6 +31,13 @@ class RaglineError(Exception):
         self.message = message
         self.problems = tuple(problems)
 
+    def __str__(self) -> str:
+        """The message and every problem, for those who see no more than the exception."""
+        listed = [f"{p.where}: {p.what}; {p.remedy}" for p in self.problems]
+        if len(listed) == 1 and self.problems[0].what == self.message:
+            return listed[0]
+        return "\n  ".join([self.message, *listed])
+
     @classmethod
     def at(cls, where: str, what: str, remedy: str) -> Self:
         """One error of one problem; its message is the problem's `what`."""

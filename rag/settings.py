@@ -328,6 +328,10 @@ def _from_environment(environ: Mapping[str, str], cwd: Path, problems: list[Prob
             continue
         place = tuple(part.lower() for part in name.removeprefix(PREFIX).split("__"))
         if len(place) == 1 and place != ("store",):
+            section, _, key = place[0].partition("_")
+            if any(where == f"{section}.{key}" for where, _, _ in Settings().rows()):
+                remedy = f"write {PREFIX}{section.upper()}__{key.upper()}"
+                problems.append(Problem(name, "names no setting: two underscores part section and key", remedy))
             continue
         if len(place) > 2:
             problems.append(Problem(name, "names no setting", f"write {PREFIX}SECTION__KEY"))

@@ -42,6 +42,7 @@ class Status:
     """None where nothing is live, and where the live version is gone."""
     published_at: str | None
     age_seconds: float | None
+    """Since the live version was published, or a later run found nothing new."""
     last_try: Mapping[str, Any] | None
     holder: Holder | None
     spent: SpentSoFar
@@ -52,7 +53,7 @@ class Status:
         return self.state.version is not None and (self.live is None or self.live.documents is None)
 
     def older_than(self, limit: float) -> bool:
-        """Whether the live version is older than so many seconds, or of unknown age."""
+        """Whether it is longer ago than so many seconds, or unknown, that the live version was what the corpus gives."""
         return self.age_seconds is None or self.age_seconds > limit
 
     def as_json(self) -> dict[str, Json]:
@@ -80,12 +81,15 @@ def status(store: Path, name: str, now: datetime) -> Status:
     state = versions.state()
     live = next((entry for entry in versions.listed() if entry.version == state.version), None)
     published = next((entry.at for entry in reversed(state.published) if entry.version == state.version), None)
+    confirmed = published
     last: Mapping[str, Any] | None
     try:
         last = read_sealed(versions.root / LAST)
     except (RaglineError, OSError):
         last = None
-    age = (now - moment(published)).total_seconds() if published else None
+    if last and published and last["reason"] == "unchanged" and last["version"] == state.version:
+        confirmed = max(published, str(last["at"]), key=moment)
+    age = (now - moment(confirmed)).total_seconds() if confirmed else None
     return Status(name, store, state, live, published, age, last, storage.lock_holder(store), spent(store))
 
 

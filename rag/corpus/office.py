@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 UNPACKED_LIMIT = 256 * 1024 * 1024
 """Bytes that the parts of one DOCX may unpack to."""
-_INSTALL = "pip install 'ragline[documents]'"
+_INSTALL = ".venv/bin/python -m pip install -e '.[documents]'"
 _ENTRIES = 10_000
 _NUMBERING = re.compile(r"^[\W\d_]+")
 # A line of a page that Markdown would take for a heading, its underline, a fence or HTML.

@@ -24,7 +24,7 @@ class AnthropicChat(DoorChat):
         """Nothing is sent or read from the environment yet. Raises UnknownModel without the extra, SettingsError."""
         if importlib.util.find_spec("anthropic") is None:
             what = f"{settings.model} needs the package anthropic, which is not installed"
-            raise unknown(settings.model, what, "pip install 'ragline[anthropic]'", "chat")
+            raise unknown(settings.model, what, ".venv/bin/python -m pip install -e '.[anthropic]'", "chat")
         super().__init__(settings, around)
 
     def _create(self) -> Any:

