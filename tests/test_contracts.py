@@ -50,6 +50,7 @@ def test_no_lock_file_names_a_host() -> None:
         assert not re.search(r"https?://|file:|index-url|find-links", path.read_text(encoding="utf-8")), path.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "absent"),
     [

@@ -128,6 +128,7 @@ def test_an_identity_names_the_vocabulary_by_its_digest(load: object) -> None:
     assert load("minilm").identity["sha256"].startswith("be50c362")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("character", ["^", "a", "字", " ", "\n", "\u200b"])
 def test_a_run_without_an_end_is_counted_in_segments(character: str, load: object) -> None:
     assert callable(load)

@@ -11,6 +11,8 @@ import pytest
 from rag import storage
 from rag.clock import SystemClock
 
+pytestmark = pytest.mark.slow
+
 FINER = ("--set", "chunking.max_tokens=64")
 QUOTE = "closed by Lucie Ferrand"
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 READING = [["plan"], ["status"], ["versions"], ["verify"], ["ask", "Who?"], ["gc", "--dry-run"], ["cache", "stats"],
            ["cache", "prune", "--dry-run"], ["settings", "--check"]]  # fmt: skip
 WRITING = [["gc"], ["rollback"], ["publish"], ["repair"], ["cache", "compact"], ["cache", "prune"]]

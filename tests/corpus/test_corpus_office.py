@@ -202,7 +202,7 @@ def test_without_its_package_a_file_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, suffix: str, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(Unreadable, match=r"pip install 'ragline\[documents\]'") as caught:
+    with pytest.raises(Unreadable, match=r"pip install -e '\.\[documents\]'") as caught:
         reader(suffix).read(b"", SPEC)
     assert caught.value.reason == "needs an extra"
 

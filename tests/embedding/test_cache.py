@@ -205,6 +205,7 @@ def test_no_flipped_byte_of_a_segment_ever_gives_a_wrong_vector_and_verify_finds
     assert (wrong, unnamed) == (0, 0)
 
 
+@pytest.mark.slow
 def test_repair_keeps_every_sound_record_whatever_byte_is_flipped(cache: VectorCache, one_segment: Path) -> None:
     store = cache.folder.parent.parent
     cache._write(keys_of("other"), vectors_of(1, seed=5), tokens_of(1), stamp=1)
@@ -252,6 +253,7 @@ def test_prune_drops_what_is_not_needed_and_says_what_it_would_cost(cache: Vecto
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault", ["cache.add.before_write", "create.before_fsync", "create.before_rename", "cache.add.after_write"]
 )

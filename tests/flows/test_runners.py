@@ -78,6 +78,7 @@ def test_a_store_with_vectors_or_versions_is_one(tmp_path: Path) -> None:
     assert is_store(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], ["plan"], ["index", "--runner", "direct"], ["serve", "--help"]])
 def test_a_command_that_needs_no_prefect_does_not_import_it(tmp_path: Path, arguments: list[str]) -> None:
     made = project(tmp_path / "p")

@@ -31,6 +31,8 @@ from rag.types import Answer, Passage
 from rag.wiring import World, word_vectors
 from tests.generation.making import passage
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Asked:

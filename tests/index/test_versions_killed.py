@@ -16,6 +16,8 @@ from rag.errors import NotFound
 from rag.index.verify import check_current, check_version
 from rag.index.versions import Versions
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 POINTS = sorted(
     {
