@@ -50,7 +50,7 @@ ask: setup ## Ask: make ask Q="Who reopens the line?"
 test: $(VENV)/.ready-test ## All tests: fast ones in parallel, then real servers, kills and Prefect
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-check: $(VENV)/.ready-test ## Format, lint, types, import contracts and the fast tests, in under a minute
+check: $(VENV)/.ready-test ## Format, lint, types, import contracts and the fast tests, in a minute or two
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make fix" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary

@@ -18,7 +18,7 @@ import socket
 import tempfile
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -55,7 +55,7 @@ from rag.index.trial import try_out
 from rag.index.versions import Versions
 from rag.ports import Chunker, EmbeddingModel, Floats, Tokenizer
 from rag.sync import close_sync, run_sync
-from rag.types import Json, Usage
+from rag.types import Excluded, Json, Usage
 
 Reason = Literal["published", "unchanged", "held", "refused", "no_publish", "experiment"]
 Purpose = Literal["index", "plan", "experiment", "repair"]
@@ -652,10 +652,8 @@ def _nothing_to_do(parts: Parts, current: int | None, same: Manifest) -> Planned
 
 def _enough_read(prepared: Prepared, parts: Parts) -> None:
     rows = [row for row in prepared.excluded if row.stage == "read"]
-    reasons = Counter(row.reason for row in rows)
-    told = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common(6)) or "nothing was found"
     if not prepared.documents or not prepared.chunks:
-        what = f"the corpus has no document to index ({told})"
+        what = f"the corpus has no document to index ({_told(rows) or 'nothing was found'})"
         where = ", ".join(map(str, parts.spec.paths))
         raise CorpusMissing(
             what, [Problem(where, what, "check [corpus] paths, include and exclude"), *_first(prepared)]
@@ -672,10 +670,15 @@ def _enough_read(prepared: Prepared, parts: Parts) -> None:
     if share > parts.max_failed_share:
         what = (
             f"{len(failed):,} of {prepared.documents + len(failed):,} sources ({share:.1%}) could not be read, more than "
-            f"corpus.max_failed_share = {parts.max_failed_share:.1%} ({told})"
+            f"corpus.max_failed_share = {parts.max_failed_share:.1%} ({_told(failed)})"
         )
         remedy = "mend or exclude them (below are the first ones), or raise corpus.max_failed_share"
         raise CorpusFailed(what, [Problem("corpus", what, remedy), *_first(prepared)])
+
+
+def _told(rows: Sequence[Excluded]) -> str:
+    """How many of each reason, the commonest first."""
+    return ", ".join(f"{count:,} {reason}" for reason, count in Counter(row.reason for row in rows).most_common(6))
 
 
 def _first(prepared: Prepared, limit: int = 10) -> list[Problem]:
