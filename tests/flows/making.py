@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -129,10 +130,20 @@ class Server:
     home: Path
 
     def ask(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """The reply; a server whose database is busy says 503 and is asked again, as Prefect's own client does."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}{path}", data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as reply:
-            return json.load(reply)
+
+        def answered() -> tuple[Any, ...]:
+            try:
+                with urllib.request.urlopen(request, timeout=30) as reply:
+                    return (json.load(reply),)
+            except urllib.error.HTTPError as error:
+                if error.code != 503:
+                    raise
+                return ()
+
+        return eventually(answered, bool)[0]
 
     def flow_runs(self, tag: str | None = None) -> list[Any]:
         """Newest first."""
