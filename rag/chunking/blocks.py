@@ -180,8 +180,8 @@ _BLOCK = re.compile(
 """Behind an empty line, at a fence or behind one, and behind a line too long to be wrapped: 100 columns."""
 _HEADING = re.compile(r" {0,3}(?:#{1,6}(?:[ \t]|$)|(?:=+|-+)[ \t\r]*$)")
 _LISTED = re.compile(r"\n(?=[-*+][ \t]|\d{1,9}[.)][ \t])")
-_LINE = re.compile(r"\n\s*")
-_SENTENCE = re.compile(
+LINE = re.compile(r"\n\s*")
+SENTENCE = re.compile(
     r"[.!?\u2026\n\u3002\uff01\uff1f\uff0e](?:(?<=[.!?\u2026])[\"'\u201d\u2019)\]*_`]*\s+(?=[^\sa-z])"
     r"|(?<=\n)[ \t\r]*\n\s*|(?<=[\u3002\uff01\uff1f\uff0e])[\"'\u201d\u2019\u300d\u300f\uff09)]*\s*)"
 )
@@ -256,7 +256,7 @@ def code_lines(text: str, start: int, end: int, _: Layout) -> Cuts:
     """Starts of lines, those behind an empty line first, of these the unindented."""
     places: list[int] = []
     strengths: list[int] = []
-    for match in _LINE.finditer(text, start, end):
+    for match in LINE.finditer(text, start, end):
         place = match.end()
         if place < end:
             white = match.group()
@@ -269,7 +269,7 @@ def code_lines(text: str, start: int, end: int, _: Layout) -> Cuts:
 def sentences(text: str, start: int, end: int, layout: Layout) -> Cuts:
     """Starts of sentences and paragraphs; a stop after an abbreviation, an initial or a list number ends none."""
     places: list[int] = []
-    for match in _SENTENCE.finditer(text, start, end):
+    for match in SENTENCE.finditer(text, start, end):
         stop, place = match.span()
         if (
             place >= end
@@ -283,7 +283,7 @@ def sentences(text: str, start: int, end: int, layout: Layout) -> Cuts:
 
 def lines(text: str, start: int, end: int, _: Layout) -> Cuts:
     """Starts of lines."""
-    return _cuts(text, start, end, _LINE)
+    return _cuts(text, start, end, LINE)
 
 
 def words(text: str, start: int, end: int, _: Layout) -> Cuts:

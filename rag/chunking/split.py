@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
-from rag.chunking.blocks import Layout, Level, Section, Span
+from rag.chunking.blocks import LINE, SENTENCE, Layout, Level, Section, Span
 from rag.chunking.tokens import Encoded, Tokenizer
 from rag.errors import Problem, SettingsError
 from rag.types import Chunk, Document
@@ -33,14 +33,7 @@ _SLACK = 8
 _NEVER = 1 << 40
 _FAR = 4096
 
-_BEGINNINGS = (
-    re.compile(
-        r"[\n.!?\u2026\u3002\uff01\uff1f](?:(?<=\n)[ \t\r]*\n\s*"
-        r"|(?<=[.!?\u2026])[\"'\u201d\u2019)\]*_`]*\s+(?=[^\sa-z])|(?<=[\u3002\uff01\uff1f])\s*)"
-    ),
-    re.compile(r"\n\s*"),
-    re.compile(r"\s+"),
-)
+_BEGINNINGS = (SENTENCE, LINE, re.compile(r"\s+"))
 _JOINERS = frozenset("\u200d\ufe0e\ufe0f\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff")
 
 
@@ -109,7 +102,6 @@ class Splitter:
         self._section = Section(0, 0, (), ())
         self._known: dict[int, tuple[str, int]] = {}
         self._last = 0
-        self._below: tuple[str, int] | None = None
         self._slack = _SLACK
 
     def chunks(self, levels: Sequence[Level]) -> Iterator[Chunk]:
@@ -139,15 +131,11 @@ class Splitter:
         self._section = section
         self._known = {}
         self._last = section.places[-1] if section.places else -1
-        self._below = None
 
     def prefix(self, start: int) -> tuple[str, int]:
         """What stands before a chunk that starts here, and its tokens; headings not yet passed are left out."""
-        if start > self._last:
-            if self._below is None:
-                self._below = self._prefixes.of(self._section.path)
-            return self._below
-        passed = bisect.bisect_left(self._section.places, start)
+        places = self._section.places
+        passed = len(places) if start > self._last else bisect.bisect_left(places, start)
         found = self._known.get(passed)
         if found is None:
             found = self._known[passed] = self._prefixes.of(self._section.path[:passed])
