@@ -74,7 +74,7 @@ def _check_name(model: str, kind: Kind) -> None:
             raise unknown(model, f"{name} is a model of {other}", f"write {other}/{name}", kind)
     listed = names(kind, provider)
     near = _nearest(model, listed)
-    hosted = "; any name is taken when base_url is set" if PROVIDERS[provider].url else ""
+    hosted = " (any name is taken when base_url is set)" if PROVIDERS[provider].url else ""
     remedy = f"did you mean {near}?{hosted}" if near else f"{kind} models are {', '.join(listed)}{hosted}"
     raise unknown(model, f"{provider} has no {kind} model {name!r} that is known here", remedy, kind)
 
