@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from eval.types import Question
+from eval.types import Question, Status
 
 Floats: TypeAlias = NDArray[np.float64]
 FEW = 20
@@ -24,16 +23,6 @@ DRAWS = 2_000
 CONFIDENCE = 0.95
 _BLOCK = 1 << 18
 """Multiplications of one product: too few to wake more threads, which would cost more than they do."""
-
-
-class Status(IntEnum):
-    """What became of one measure of one question."""
-
-    SCORED = 0
-    UNSCORED = 1
-    """Asked, but without a usable verdict."""
-    NOT_APPLICABLE = 2
-    ERROR = 3
 
 
 @dataclass(frozen=True, slots=True)

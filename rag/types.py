@@ -182,6 +182,8 @@ class Passage:
     """Chunks whose text sent is the same, and so were folded into this one."""
     dense: Place | None = None
     lexical: Place | None = None
+    tokens: int = 0
+    """Of the text as it was embedded, counted by the embedding model's tokenizer."""
 
 
 @dataclass(frozen=True, slots=True)

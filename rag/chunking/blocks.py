@@ -10,16 +10,13 @@ import functools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from zlib import crc32
 
 Span = tuple[int, int]
 Cuts = tuple[list[int], list[int]]
-"""Places in rising order, and the strength of each: a class, then a hash of what follows."""
+"""Places in rising order, and the class of each: a higher one is always the better place."""
 
 Level = Callable[[str, int, int, "Layout"], Cuts]
 
-_CONTEXT = 96
-_FIRST = 4
 _MAX_TITLE = 500
 
 
@@ -194,18 +191,6 @@ _ABBREVIATION = re.compile(
 )
 
 
-def strength(text: str, place: int, rank: int = 0) -> int:
-    """A class, then a hash of the first characters of the line behind it, and for equals one of what follows.
-
-    An edit further on does not change it, and seldom one in the same line.
-    """
-    first = text[place : place + _FIRST]
-    if "\n" in first:
-        first = first[: first.index("\n")]
-    rest = text[place + _FIRST : place + _CONTEXT]
-    return rank << 56 | crc32(first.encode()) >> 4 << 28 | crc32(rest.encode()) >> 4
-
-
 def blocks(text: str, start: int, end: int, layout: Layout) -> Cuts:
     """Starts of blocks, none inside a fence and none right behind a heading line.
 
@@ -213,7 +198,7 @@ def blocks(text: str, start: int, end: int, layout: Layout) -> Cuts:
     own. Unindented blocks rank before list items and what follows a colon, indented ones last.
     """
     places: list[int] = []
-    strengths: list[int] = []
+    ranks: list[int] = []
     fences = layout.fences
     at = bisect.bisect_left(fences, (start, -1))
     at -= at > 0 and fences[at - 1][1] > start
@@ -240,8 +225,8 @@ def blocks(text: str, start: int, end: int, layout: Layout) -> Cuts:
         else:
             rank = 3
         places.append(place)
-        strengths.append(strength(text, place, rank))
-    return places, strengths
+        ranks.append(rank)
+    return places, ranks
 
 
 def items(text: str, start: int, end: int, layout: Layout) -> Cuts:
@@ -255,15 +240,14 @@ def items(text: str, start: int, end: int, layout: Layout) -> Cuts:
 def code_lines(text: str, start: int, end: int, _: Layout) -> Cuts:
     """Starts of lines, those behind an empty line first, of these the unindented."""
     places: list[int] = []
-    strengths: list[int] = []
+    ranks: list[int] = []
     for match in LINE.finditer(text, start, end):
         place = match.end()
         if place < end:
             white = match.group()
-            rank = 2 * (white.count("\n") > 1) + (white[-1] == "\n")
             places.append(place)
-            strengths.append(strength(text, place, rank))
-    return places, strengths
+            ranks.append(2 * (white.count("\n") > 1) + (white[-1] == "\n"))
+    return places, ranks
 
 
 def sentences(text: str, start: int, end: int, layout: Layout) -> Cuts:
@@ -278,7 +262,7 @@ def sentences(text: str, start: int, end: int, layout: Layout) -> Cuts:
         ):
             continue
         places.append(place)
-    return places, [strength(text, place) for place in places]
+    return places, [0] * len(places)
 
 
 def lines(text: str, start: int, end: int, _: Layout) -> Cuts:
@@ -293,7 +277,7 @@ def words(text: str, start: int, end: int, _: Layout) -> Cuts:
 
 def _cuts(text: str, start: int, end: int, pattern: re.Pattern[str]) -> Cuts:
     places = [match.end() for match in pattern.finditer(text, start, end) if match.end() < end]
-    return places, [strength(text, place) for place in places]
+    return places, [0] * len(places)
 
 
 STRUCTURE: tuple[Level, ...] = (blocks, items, sentences, lines, words)

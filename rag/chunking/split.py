@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from zlib import crc32
 
 from rag.chunking.blocks import LINE, SENTENCE, Layout, Level, Section, Span
+from rag.chunking.candidates import Candidates
 from rag.chunking.tokens import Encoded, Tokenizer
 from rag.errors import Problem, SettingsError
 from rag.types import Chunk, Document
@@ -179,14 +180,14 @@ class Splitter:
         if not levels:
             yield from self._code_points(start, end)
             return
-        places, strengths = levels[0](self.text, start, end, self.layout)
-        for left, right, fits in self._parts(start, end, places, strengths) if places else [(start, end, False)]:
+        places, ranks = levels[0](self.text, start, end, self.layout)
+        for left, right, fits in self._parts(start, end, places, ranks) if places else [(start, end, False)]:
             if left > start:
                 yield left
             if not fits:
                 yield from self._cuts(left, right, levels[1:])
 
-    def _parts(self, start: int, end: int, places: list[int], strengths: list[int]) -> Iterator[tuple[int, int, bool]]:
+    def _parts(self, start: int, end: int, places: list[int], ranks: list[int]) -> Iterator[tuple[int, int, bool]]:
         """The spans between the places that are taken, and whether each fits."""
         before = self.encoded.before
         weights = self.encoded.before_each(places)
@@ -195,24 +196,23 @@ class Splitter:
         first = bisect.bisect_left(weights, low + room // _EDGE)
         last = bisect.bisect_right(weights, high - room // _EDGE, first)
         if first < last:
-            peaks = _peaks(strengths, weights, first, last, room // _NEAR)
-            places = [places[at] for at in peaks]
-            strengths = [strengths[at] for at in peaks]
-            weights = [weights[at] for at in peaks]
-            first, last = 0, len(peaks)
+            found = Candidates(self.text, places[first:last], ranks[first:last], weights[first:last])
+            taken = found.peaks(room // _NEAR)
         else:
-            first = _strongest(strengths, 0, len(places))
-            last = first + 1
-        stack = [(start, low, first, end, high, last)]
+            found = Candidates(self.text, places, ranks, weights)
+            taken = [found.strongest(range(len(places)))]
+        stack = [(start, low, end, high, taken)]
         while stack:
-            left, low, first, right, high, last = stack.pop()
+            left, low, right, high, taken = stack.pop()
             fits = right - left < end - start and self._fits(left, right, high - low)  # the whole is known not to
-            if fits or first == last:
+            if fits or not taken:
                 yield left, right, fits
                 continue
-            cut = _strongest(strengths, first, last)
-            stack.append((places[cut], weights[cut], cut + 1, right, high, last))
-            stack.append((left, low, first, places[cut], weights[cut], cut))
+            at = found.strongest(taken)
+            place, weight = found.places[at], found.weights[at]
+            cut = bisect.bisect_left(taken, at)
+            stack.append((place, weight, right, high, taken[cut + 1 :]))
+            stack.append((left, low, place, weight, taken[:cut]))
 
     def _code_points(self, start: int, end: int) -> Iterator[int]:
         """The last resort: cuts between tokens, each at the strongest place of the second half of what fits."""
@@ -281,34 +281,6 @@ class Splitter:
             return True
         start, end = self.trimmed(start, end)
         return encoded.count(prefix, start, end) <= limit
-
-
-def _peaks(strengths: list[int], weights: list[int], first: int, last: int, near: int) -> list[int]:
-    """Those of a range that have no stronger one nearer than so many tokens."""
-    found = []
-    for at in range(first, last):
-        own, weight = strengths[at], weights[at]
-        other = at - 1
-        while other >= first and weight - weights[other] < near and strengths[other] <= own:
-            other -= 1
-        if other >= first and weight - weights[other] < near:
-            continue
-        other = at + 1
-        while other < last and weights[other] - weight < near and strengths[other] <= own:
-            other += 1
-        if other == last or weights[other] - weight >= near:
-            found.append(at)
-    return found
-
-
-def _strongest(strengths: list[int], first: int, last: int) -> int:
-    """The strongest of a range; of equals the first behind its middle, so that equal lines are halved."""
-    best = max(strengths[first:last])
-    middle = (first + last) // 2
-    try:
-        return strengths.index(best, middle, last)
-    except ValueError:
-        return strengths.index(best, first, middle)
 
 
 def joins(text: str, place: int) -> bool:

@@ -39,6 +39,7 @@ def passages(hits: Sequence[Hit], version: OpenVersion, k: int | None = None) ->
                 also_in=tuple(Span(other.doc_id, other.char_start, other.char_end) for _, other in group[1:]),
                 dense=hit.dense,
                 lexical=hit.lexical,
+                tokens=chunk.tokens,
             )
         )
     return found

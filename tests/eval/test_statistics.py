@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.statistics import FEW, Status, Summary, cluster_ids, components, paired, resample, slices, summarise
-from eval.types import Gold, Question
+from eval.statistics import FEW, Summary, cluster_ids, components, paired, resample, slices, summarise
+from eval.types import Gold, Question, Status
 
 
 def question(name: str, *documents: str, about: str | None = None) -> Question:
