@@ -6,7 +6,6 @@ follows: an edit further on does not change it, and seldom one in the same line.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from zlib import crc32
 
 _FIRST = 4
@@ -25,12 +24,9 @@ class Candidates:
     """
 
     def __init__(self, text: str, places: list[int], ranks: list[int], weights: list[int]) -> None:
-        self._text = text
         self.places = places
         self.weights = weights
-        self._strengths = [
-            rank << 28 | _beginning(text[place : place + _FIRST]) for place, rank in zip(places, ranks, strict=True)
-        ]
+        self._strengths = [_strength(text, place, rank) for place, rank in zip(places, ranks, strict=True)]
 
     def peaks(self, near: int) -> list[int]:
         """Those that have no stronger one nearer than so many tokens."""
@@ -39,52 +35,41 @@ class Candidates:
         at, count = 0, len(strengths)
         while at < count:
             own, weight = strengths[at], weights[at]
-            again = 0  # what is weaker and as near is no peak either: only an equal one is looked at again
-            other = at + 1
-            while other < count and weights[other] - weight < near:
-                if strengths[other] >= own:
-                    if strengths[other] > own or self._tie(other) > self._tie(at):
-                        break
-                    again = again or other
+            following = at + 1  # what is weaker and as near is no peak either, and is passed over
+            while following < count and weights[following] - weight < near and strengths[following] < own:
+                following += 1
+            other = following
+            while other < count and weights[other] - weight < near and strengths[other] <= own:
                 other += 1
-            else:
-                if not self._put_out(at, near):
+            if other == count or weights[other] - weight >= near:
+                other = at - 1
+                while other >= 0 and weight - weights[other] < near and strengths[other] <= own:
+                    other -= 1
+                if other < 0 or weight - weights[other] >= near:
                     found.append(at)
-            at = again or other
+            at = following
         return found
 
-    def strongest(self, among: Sequence[int]) -> int:
-        """The strongest of these; of equals the first behind their middle, so that equal lines are halved."""
-        strengths = [self._strengths[at] for at in among]
-        best = max(strengths)
-        if strengths.count(best) > 1:
-            strengths = [
-                self._tie(at) if strength == best else -1 for at, strength in zip(among, strengths, strict=True)
-            ]
-            best = max(strengths)
+    def strongest(self, first: int, last: int) -> int:
+        """The strongest of a range; of equals the first behind its middle, so that equal lines are halved."""
+        strengths = self._strengths
+        best = max(strengths[first:last])
+        middle = (first + last) // 2
         try:
-            return among[strengths.index(best, len(among) // 2)]
+            return strengths.index(best, middle, last)
         except ValueError:
-            return among[strengths.index(best)]
+            return strengths.index(best, first, middle)
 
-    def _put_out(self, at: int, near: int) -> bool:
-        """Whether a stronger one stands near before it."""
-        own, weight = self._strengths[at], self.weights[at]
-        for other in range(at - 1, -1, -1):
-            if weight - self.weights[other] >= near:
-                break
-            strength = self._strengths[other]
-            if strength > own or (strength == own and self._tie(other) > self._tie(at)):
-                return True
-        return False
-
-    def _tie(self, at: int) -> int:
-        place = self.places[at]
-        return crc32(self._text[place + _FIRST : place + _CONTEXT].encode()) >> 4
+    def only(self, kept: list[int]) -> None:
+        """Forget all but these."""
+        self.places = [self.places[at] for at in kept]
+        self.weights = [self.weights[at] for at in kept]
+        self._strengths = [self._strengths[at] for at in kept]
 
 
-def _beginning(first: str) -> int:
-    """A hash of the first characters behind a place, as far as its line goes."""
+def _strength(text: str, place: int, rank: int) -> int:
+    first = text[place : place + _FIRST]
     if "\n" in first:
         first = first[: first.index("\n")]
-    return crc32(first.encode()) >> 4
+    rest = text[place + _FIRST : place + _CONTEXT]
+    return rank << 56 | crc32(first.encode()) >> 4 << 28 | crc32(rest.encode()) >> 4

@@ -197,22 +197,21 @@ class Splitter:
         last = bisect.bisect_right(weights, high - room // _EDGE, first)
         if first < last:
             found = Candidates(self.text, places[first:last], ranks[first:last], weights[first:last])
-            taken = found.peaks(room // _NEAR)
+            found.only(found.peaks(room // _NEAR))
         else:
             found = Candidates(self.text, places, ranks, weights)
-            taken = [found.strongest(range(len(places)))]
-        stack = [(start, low, end, high, taken)]
+            found.only([found.strongest(0, len(places))])
+        places, weights = found.places, found.weights
+        stack = [(start, low, 0, end, high, len(places))]
         while stack:
-            left, low, right, high, taken = stack.pop()
+            left, low, first, right, high, last = stack.pop()
             fits = right - left < end - start and self._fits(left, right, high - low)  # the whole is known not to
-            if fits or not taken:
+            if fits or first == last:
                 yield left, right, fits
                 continue
-            at = found.strongest(taken)
-            place, weight = found.places[at], found.weights[at]
-            cut = bisect.bisect_left(taken, at)
-            stack.append((place, weight, right, high, taken[cut + 1 :]))
-            stack.append((left, low, place, weight, taken[:cut]))
+            cut = found.strongest(first, last)
+            stack.append((places[cut], weights[cut], cut + 1, right, high, last))
+            stack.append((left, low, first, places[cut], weights[cut], cut))
 
     def _code_points(self, start: int, end: int) -> Iterator[int]:
         """The last resort: cuts between tokens, each at the strongest place of the second half of what fits."""
