@@ -47,8 +47,7 @@ class Excluded:
     end: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """A span of a document: `document.text[start:end] == text`, always."""
 
     doc_id: str

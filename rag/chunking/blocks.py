@@ -10,6 +10,7 @@ import functools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 Span = tuple[int, int]
 Cuts = tuple[list[int], list[int]]
@@ -20,8 +21,7 @@ Level = Callable[[str, int, int, "Layout"], Cuts]
 _MAX_TITLE = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(NamedTuple):
     """A leaf section: the text between two headings, its own heading line included."""
 
     start: int

@@ -28,7 +28,7 @@ class Fixed(Structure):
                 section = next(sections)
                 splitter.enter(section)
             first = encoded.before(start)
-            room = limits.max_tokens - encoded.specials - splitter.prefix(start)[1]
+            room = limits.max_tokens - encoded.specials - splitter.prefix(start).tokens
             while True:
                 stop = min(encoded.place(first + max(1, room)), start + LONGEST * limits.max_tokens, end)
                 stop = stop if stop > start else start + 1

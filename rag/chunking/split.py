@@ -18,7 +18,7 @@ from zlib import crc32
 
 from rag.chunking.blocks import LINE, SENTENCE, Layout, Level, Section, Span
 from rag.chunking.candidates import Candidates
-from rag.chunking.tokens import Encoded, Tokenizer
+from rag.chunking.tokens import NO_PREFIX, Encoded, Prefix, Tokenizer
 from rag.errors import Problem, SettingsError
 from rag.types import Chunk, Document
 
@@ -65,10 +65,10 @@ class Prefixes:
     def __init__(self, tokenizer: Tokenizer, limits: Limits) -> None:
         self._tokenizer = tokenizer
         self._most = limits.max_tokens // 4 if limits.embed_heading_path else 0
-        self._seen: dict[tuple[str, ...], tuple[str, int]] = {}
+        self._seen: dict[tuple[str, ...], Prefix] = {}
 
-    def of(self, path: tuple[str, ...]) -> tuple[str, int]:
-        """The prefix of a path and its tokens, without those that the model adds around a text."""
+    def of(self, path: tuple[str, ...]) -> Prefix:
+        """The prefix of a path."""
         found = self._seen.get(path)
         if found is None:
             if len(self._seen) > 10_000:
@@ -76,16 +76,15 @@ class Prefixes:
             found = self._seen[path] = self._fitted(path)
         return found
 
-    def _fitted(self, path: tuple[str, ...]) -> tuple[str, int]:
+    def _fitted(self, path: tuple[str, ...]) -> Prefix:
         if self._most:
             # more characters than this cannot fit, and a path of long titles is not encoded once for each of them
             first = max(0, len(path) - self._most)
             for at in range(first, len(path)):
-                prefix = " > ".join(path[at:]) + "\n\n"
-                tokens = self._tokenizer.opening(prefix)
-                if tokens <= self._most:
-                    return prefix, tokens
-        return "", 0
+                prefix = self._tokenizer.prefix(" > ".join(path[at:]) + "\n\n")
+                if prefix.tokens <= self._most:
+                    return prefix
+        return NO_PREFIX
 
 
 class Splitter:
@@ -96,31 +95,32 @@ class Splitter:
     ) -> None:
         self._document = document
         self.text = document.text
-        self.encoded = encoded
         self.layout = layout
+        self.encoded = encoded
         self._limits = limits
         self._prefixes = prefixes
         self._section = Section(0, 0, (), ())
-        self._known: dict[int, tuple[str, int]] = {}
+        self._known: dict[int, Prefix] = {}
         self._last = 0
         self._slack = _SLACK
 
     def chunks(self, levels: Sequence[Level]) -> Iterator[Chunk]:
         """All chunks in order."""
         ordinal = 0
+        most = self._limits.max_tokens
         for section in self.layout.sections:
             start, end = self.trimmed(section.start, section.end)
             if start == end:
                 continue
             self.enter(section)
-            if end - start <= LONGEST * self._limits.max_tokens:
+            if end - start <= LONGEST * most:
                 whole = self.chunk(ordinal, start, end)
-                if whole.tokens <= self._limits.max_tokens:
+                if whole.tokens <= most:
                     ordinal += 1
                     yield whole
                     continue
             found = self._filled(start, end, levels, ordinal)
-            if max([chunk.tokens for chunk in found]) > self._limits.max_tokens:
+            if max([chunk.tokens for chunk in found]) > most:
                 self._slack = _NEVER  # nothing is taken for near: every span is counted
                 found = self._filled(start, end, levels, ordinal)
                 self._slack = _SLACK
@@ -133,8 +133,8 @@ class Splitter:
         self._known = {}
         self._last = section.places[-1] if section.places else -1
 
-    def prefix(self, start: int) -> tuple[str, int]:
-        """What stands before a chunk that starts here, and its tokens; headings not yet passed are left out."""
+    def prefix(self, start: int) -> Prefix:
+        """What stands before a chunk that starts here; headings not yet passed are left out."""
         places = self._section.places
         passed = len(places) if start > self._last else bisect.bisect_left(places, start)
         found = self._known.get(passed)
@@ -153,10 +153,10 @@ class Splitter:
 
     def chunk(self, ordinal: int, start: int, end: int) -> Chunk:
         """The span as a chunk of the section entered."""
-        prefix = self.prefix(start)[0]
+        prefix = self.prefix(start)
         tokens = self.encoded.count(prefix, start, end)
         path = self._section.path
-        return Chunk(self._document.doc_id, ordinal, start, end, path, self.text[start:end], prefix, tokens)
+        return Chunk(self._document.doc_id, ordinal, start, end, path, self.text[start:end], prefix.text, tokens)
 
     def _filled(self, start: int, end: int, levels: Sequence[Level], ordinal: int) -> list[Chunk]:
         """The chunks of a section over the limit: its parts, each from the second on with what precedes it."""
@@ -192,7 +192,7 @@ class Splitter:
         before = self.encoded.before
         weights = self.encoded.before_each(places)
         low, high = before(start), before(end)
-        room = self._limits.max_tokens - self.prefix(end)[1]
+        room = self._limits.max_tokens - self.prefix(end).tokens
         first = bisect.bisect_left(weights, low + room // _EDGE)
         last = bisect.bisect_right(weights, high - room // _EDGE, first)
         if first < last:
@@ -217,7 +217,7 @@ class Splitter:
         """The last resort: cuts between tokens, each at the strongest place of the second half of what fits."""
         encoded, text = self.encoded, self.text
         longest = LONGEST * self._limits.max_tokens // 2
-        room = self._limits.max_tokens - encoded.specials - self.prefix(end)[1] - _SLACK
+        room = self._limits.max_tokens - encoded.specials - self.prefix(end).tokens - _SLACK
         while not self._fits(start, end):
             first, span = encoded.before(start), max(1, room)
             while True:
@@ -237,7 +237,7 @@ class Splitter:
             return start
         encoded, limits = self.encoded, self._limits
         first = encoded.before(start)
-        held = encoded.specials + self.prefix(start)[1] + encoded.before(end) - first
+        held = encoded.specials + self.prefix(start).tokens + encoded.before(end) - first
         reach = min(limits.overlap_tokens, limits.max_tokens - held - 2)
         if reach < 2:
             return start
@@ -270,10 +270,10 @@ class Splitter:
         if end - start > LONGEST * limit:
             return False
         encoded = self.encoded
-        prefix, tokens = self.prefix(start)
+        prefix = self.prefix(start)
         if weight is None:
             weight = encoded.before(end) - encoded.before(start)
-        near = encoded.specials + tokens + weight - limit
+        near = encoded.specials + prefix.tokens + weight - limit
         if near > self._slack:
             return False
         if near < -self._slack:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,19 @@ class Functions:
     starts: Callable[[str], Starts]
     rule: Rule | None = None
     specials: int = 0
+
+
+class Prefix(NamedTuple):
+    """What stands before a text: nothing, or lines that end with an empty one."""
+
+    text: str
+    tokens: int
+    """Without those that the model adds around a text."""
+    apart: bool
+    """Whether they are the same whatever follows."""
+
+
+NO_PREFIX = Prefix("", 0, apart=True)
 
 
 class Tokenizer:
@@ -112,10 +126,11 @@ class Tokenizer:
                 self._seen[text] = tokens
         return tokens
 
-    def opening(self, prefix: str) -> int:
-        """Tokens of what stands at the front of a text and ends with a line, without those the model adds around."""
+    def prefix(self, text: str) -> Prefix:
+        """A text of lines that ends with an empty one, as it stands before others."""
         rule = self.functions.rule
-        return self.piece(rule.lead + prefix if rule else prefix)
+        tokens = self.piece(rule.lead + text if rule else text)
+        return Prefix(text, tokens, apart=rule is not None and not rule.broken(text))
 
     def _segments(self, text: str, origin: int) -> Iterator[tuple[int, int, bool]]:
         """Spans of at most twice SEGMENT, and whether each ends at a guaranteed boundary or at the end."""
@@ -155,22 +170,26 @@ class Rule:
         self.closed = re.compile(closed)
         self.lead = lead
         self.sticky = sticky
-        self.unsafe = re.compile(unsafe) if unsafe else None
+        self._unsafe = re.compile(unsafe) if unsafe else None
+
+    def broken(self, text: str) -> bool:
+        """Whether a text holds what breaks the rule."""
+        return self._unsafe is not None and self._unsafe.search(text) is not None
 
 
 class Encoded:
     """One encoding of a document: counts its spans exactly, measures between places nearly."""
 
     def __init__(self, tokenizer: Tokenizer, text: str, origin: int, starts: Starts, hard: list[int]) -> None:
-        self.text = text
-        self.origin = origin
-        self.starts = starts
+        self._text = text
+        self._origin = origin
+        self._starts = starts
         self._view: Sequence[int] = memoryview(starts)  # type: ignore[arg-type]
         self._hard = hard
-        self.specials = tokenizer.functions.specials
         self._tokenizer = tokenizer
+        self.specials = tokenizer.functions.specials
         rule = tokenizer.functions.rule
-        self._rule = None if rule is None or (rule.unsafe and rule.unsafe.search(text)) else rule
+        self._rule = None if rule is None or rule.broken(text) else rule
 
     def before(self, place: int) -> int:
         """Tokens that begin before a place."""
@@ -180,28 +199,28 @@ class Encoded:
         """Tokens that begin before each place."""
         if len(places) < 8:  # below this numpy's overhead is the larger
             return [bisect.bisect_left(self._view, place) for place in places]
-        counts: list[int] = np.searchsorted(self.starts, np.array(places, np.int32)).tolist()
+        counts: list[int] = np.searchsorted(self._starts, np.array(places, np.int32)).tolist()
         return counts
 
     def place(self, token: int) -> int:
         """Where a token begins; beyond the last token, the end of the text."""
-        return self._view[token] if token < len(self._view) else len(self.text)
+        return self._view[token] if token < len(self._view) else len(self._text)
 
-    def count(self, prefix: str, start: int, end: int) -> int:
+    def count(self, prefix: Prefix, start: int, end: int) -> int:
         """Tokens of `prefix + text[start:end]` encoded alone, exactly as `Tokenizer.count` gives them.
 
-        The prefix is empty or ends with an empty line; the span begins and ends with no white space.
+        The span begins and ends with no white space.
         """
-        tokenizer, rule, text = self._tokenizer, self._rule, self.text
-        if rule is None:
-            return tokenizer.count(prefix + text[start:end])
+        tokenizer, rule, text, before = self._tokenizer, self._rule, self._text, prefix.text
+        if rule is None or not prefix.apart:
+            return tokenizer.count(before + text[start:end])
         first = start
-        if (rule.lead and not prefix) or not (start == self.origin or rule.clean.match(text, start)):
+        if (rule.lead and not before) or not (start == self._origin or rule.clean.match(text, start)):
             found = rule.edge.search(text, start, min(end, start + _NEAR)) or rule.edge.search(
                 text, start, min(end, start + _FAR)
             )
             if found is None:
-                return tokenizer.count(prefix + text[start:end])
+                return tokenizer.count(before + text[start:end])
             first = found.end()
         last = end
         if not rule.closed.match(text, end):
@@ -209,18 +228,17 @@ class Encoded:
                 text, max(first, end - _FAR), end
             )
             if found is None or found.end() <= first:
-                return tokenizer.count(prefix + text[start:end])
+                return tokenizer.count(before + text[start:end])
             last = found.end()
         if self._hard and bisect.bisect_left(self._hard, first) < bisect.bisect_right(self._hard, last):
-            return tokenizer.count(prefix + text[start:end])
+            return tokenizer.count(before + text[start:end])
         tokens = self.specials + bisect.bisect_left(self._view, last) - bisect.bisect_left(self._view, first)
-        if not prefix:
+        if not before:
             tokens += tokenizer.piece(rule.lead + text[start:first]) if first > start else 0
         elif text[start] in rule.sticky:
-            tokens += tokenizer.piece(rule.lead + prefix + text[start:first])
+            tokens += tokenizer.piece(rule.lead + before + text[start:first])
         else:
-            tokens += tokenizer.piece(rule.lead + prefix)
-            tokens += tokenizer.piece(text[start:first]) if first > start else 0
+            tokens += prefix.tokens + (tokenizer.piece(text[start:first]) if first > start else 0)
         return tokens + (tokenizer.piece(text[last:end]) if last < end else 0)
 
 

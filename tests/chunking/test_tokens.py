@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag.chunking.tokens import SEGMENT, Tokenizer, load_tokenizer
+from rag.chunking.tokens import load_tokenizer, NO_PREFIX, SEGMENT, Tokenizer
 from rag.errors import SettingsError
 
 NAMES = ["cl100k_base", "o200k_base", "wordllama", "minilm", "bytes"]
@@ -92,16 +92,17 @@ def _spans(text: str, data: st.DataObject) -> list[tuple[int, int]]:
     return [(min(pair), max(pair) + 1) for pair in pairs]
 
 
-@given(TEXTS, st.data(), st.sampled_from(["", "A > B\n\n", "Why?!\n\n", "字\n\n", "x/\n\n"]))
-def test_a_span_counts_as_it_would_alone(tokenizer: Tokenizer, text: str, data: st.DataObject, prefix: str) -> None:
+@given(TEXTS, st.data(), st.sampled_from(["A > B", "Why?!", "字", "x/", "a <unk> b", "</s>", "\u2581"]))
+def test_a_span_counts_as_it_would_alone(tokenizer: Tokenizer, text: str, data: st.DataObject, path: str) -> None:
     encoded = tokenizer.encode(text)
-    for start, end in _spans(text, data):
-        assert encoded.count(prefix, start, end) == tokenizer.count(prefix + text[start:end])
+    for prefix in (tokenizer.prefix(path + "\n\n"), NO_PREFIX):
+        for start, end in _spans(text, data):
+            assert encoded.count(prefix, start, end) == tokenizer.count(prefix.text + text[start:end])
 
 
 @given(TEXTS)
 def test_places_of_tokens_rise_and_lie_in_the_text(tokenizer: Tokenizer, text: str) -> None:
-    starts = tokenizer.encode(text).starts.tolist()
+    starts = tokenizer.encode(text)._starts.tolist()
     assert starts == sorted(starts)
     assert all(0 <= start < len(text) for start in starts)
 
@@ -137,7 +138,7 @@ def test_a_run_without_an_end_is_counted_in_segments(character: str, load: objec
         text = "x" + character * (3 * SEGMENT) + "x"
         encoded = tokenizer.encode(text)
         assert tokenizer.count(text) > 0
-        assert encoded.count("", 0, len(text)) == tokenizer.count(text)
+        assert encoded.count(NO_PREFIX, 0, len(text)) == tokenizer.count(text)
 
 
 def test_a_file_without_a_proven_rule_is_counted_span_by_span(tmp_path: Path) -> None:
