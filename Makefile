@@ -31,6 +31,7 @@ $(VENV)/.python:
 $(VENV)/.ready: requirements.lock pyproject.toml $(VENV)/.python
 	@$(UV) --require-hashes --no-deps --compile-bytecode -r requirements.lock
 	@$(UV) --no-deps --no-build-isolation --editable .
+	@echo "the command is $(RAGLINE); 'source $(BIN)/activate' puts it on the PATH" >&2
 	@touch $@
 
 $(VENV)/.ready-test: requirements-test.lock $(VENV)/.ready

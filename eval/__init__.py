@@ -1,6 +1,27 @@
 """The harness as a library: questions in, figures out. Knows rag; never Prefect.
 
-Read in this order: `types.py` (what a question is), `questions.py` (the file of them), `retrieval.py` (how well the
+Read in this order: `types.py` (what a question is), `datasets/` (the forms that it comes in), `retrieval.py` (how well the
 passages are found, by each way of retrieving). Not yet behind a command: `trec.py` (qrels and runs), `measures/` (each
 measure by its name), `score.py` (a run against qrels), `statistics.py` (intervals by cluster).
+
+What becomes of a question: `observe.py`, over `context.py` (the passages that each arm gives), `answers.py` (replies that
+were paid for) and `cached.py` (a chat model that looks there first).
+
+A run's folder: `tables.py` (every column), `rows.py` and `causes.py` (what was observed, as rows), `summary.py`,
+`about.py` and `record.py` (run.json), `results.py` (the folder comes to be), `runs.py` (runs are found and read).
 """
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+def load_runs(store: Path | str | None = None, table: str = "questions") -> DataFrame:
+    """One table of all runs of a store: see `eval.runs.load_runs`."""
+    from eval import runs
+
+    return runs.load_runs(store, table)

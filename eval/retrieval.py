@@ -9,13 +9,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from eval.questions import sample
+from eval.context import documents, retrieved, spans
+from eval.datasets.select import sample
 from eval.types import Gold, Question
 from rag.errors import Problem, UsageError
 from rag.retrieval.retrievers import RETRIEVERS
 from rag.settings import Generation, Settings
 from rag.sync import run_sync
-from rag.types import Passage, Span
+from rag.types import Passage
 from rag.wiring import Desk
 
 MODES = tuple(RETRIEVERS)
@@ -82,7 +83,7 @@ def evaluate_retrieval(
     settings
         The index, and the choices at query time other than the mode.
     questions, dataset
-        What `eval.questions.read` gave, and the file that messages name.
+        What `eval.datasets.canonical.read` gave, and the file that messages name.
     version
         The number of a version, the name of an experiment; None takes the published version.
     limit
@@ -90,7 +91,7 @@ def evaluate_retrieval(
 
     Raises UsageError where no question is answerable, and for gold that the version does not hold; else as Desk does.
     """
-    asked = [question for question in questions if question.answerable]
+    asked = [question for question in questions if question.answerable and question.gold]
     if limit is not None:
         asked = sample(asked, limit, settings.evaluation.seed)
     if not asked:
@@ -106,7 +107,7 @@ def evaluate_retrieval(
             version = desk.version if version is None else version
             if not rows:
                 _refuse_missing(desk, asked, dataset, _named(version))
-            found = run_sync(_retrieved(desk, [question.text for question in asked]))
+            found = run_sync(retrieved(desk, [question.text for question in asked], _DOCUMENTS, 4 * _DOCUMENTS))
             scores = [score(question.gold, passages) for question, passages in zip(asked, found, strict=True)]
             rows.append(Row(mode, tuple(fmean(each[measure] for each in scores) for measure in MEASURES)))
     assert version is not None
@@ -127,10 +128,10 @@ def score(gold: Sequence[Gold], passages: Sequence[Passage]) -> Mapping[str, flo
     wanted = {each.doc_id for each in gold}
     ranked = documents(passages)
     rank = next((place for place, doc_id in enumerate(ranked[:10], 1) if doc_id in wanted), None)
-    spans = [span for passage in passages[:5] for span in _spans(passage)]
+    found = [span for passage in passages[:5] for span in spans(passage)]
     hit = any(
         doc_id == each.doc_id and start <= each.start and each.end <= end
-        for doc_id, start, end in spans
+        for doc_id, start, end in found
         for each in gold
     )
     return {
@@ -139,33 +140,6 @@ def score(gold: Sequence[Gold], passages: Sequence[Passage]) -> Mapping[str, flo
         "RR@10": 1 / rank if rank else 0.0,
         "SpanHit@5": float(hit),
     }
-
-
-def documents(passages: Sequence[Passage]) -> list[str]:
-    """The distinct documents of a ranking of chunks, each at the place of its best chunk."""
-    return list(dict.fromkeys(doc_id for passage in passages for doc_id, _, _ in _spans(passage)))
-
-
-def _spans(passage: Passage) -> list[Span]:
-    """Where the text of a passage stands: in its own document, and in those whose equal chunks were folded into it."""
-    return [Span(passage.doc_id, passage.start, passage.end), *passage.also_in]
-
-
-async def _retrieved(desk: Desk, texts: Sequence[str]) -> list[list[Passage]]:
-    """Passages of each question, deep enough for ten distinct documents or the end of the index."""
-    found: list[list[Passage]] = [[] for _ in texts]
-    short = list(range(len(texts)))
-    depth = 4 * _DOCUMENTS
-    while short:
-        for position, passages in zip(
-            short, await desk.aretrieve_many([texts[at] for at in short], depth), strict=True
-        ):
-            found[position] = passages
-        if depth >= desk.opened.rows:
-            break
-        short = [at for at in short if len(documents(found[at])) < _DOCUMENTS and len(found[at]) == depth]
-        depth *= 4
-    return found
 
 
 def _refuse_missing(desk: Desk, questions: Sequence[Question], dataset: Path, version: str) -> None:

@@ -97,7 +97,7 @@ class Observed:
     cached: bool
     """Whether the completion came from the store of answers."""
     usage: Usage
-    """What this observation was billed for the completion: nothing where it was cached."""
+    """What this observation was billed for the completion: nothing where it was cached (its tokens: `answer.usage`)."""
     usd_saved: float | None
     """What the cached completion had cost; None where no price is known."""
     retrieve_seconds: float
@@ -134,11 +134,12 @@ class Score:
 class Scored:
     """Every observation with a score for every measure that was asked for."""
 
-    observed: tuple[Observed, ...]
+    # asyncio.run puts a task's result into words when it ends, and would do so for every passage
+    observed: tuple[Observed, ...] = field(repr=False)
     measures: tuple[Measure, ...]
-    scores: tuple[tuple[Score, ...], ...]
+    scores: tuple[tuple[Score, ...], ...] = field(repr=False)
     """`scores[o][m]`: observation o, measure m."""
-    judge_seconds: tuple[float | None, ...]
+    judge_seconds: tuple[float | None, ...] = field(repr=False)
     """Of each observation, summed over its judge calls; None where none was needed."""
     judge_usage: Usage
     """What all judge calls of this run were billed; nothing for cached ones."""

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from flows.show import OutputFailed, drop_output, note, put
+from flows.show import OutputFailed, drop_output, few, note, put
 
 SCHEMA_VERSION = 1
 EXIT_CODES = """exit codes:
@@ -46,30 +46,50 @@ class Parser(argparse.ArgumentParser):
         raise Mistake(self, message)
 
     def words(self) -> list[str]:
-        """Every flag and choice of this parser and, below it, of its commands."""
-        words: list[str] = []
-        for action in self._actions:
-            words += [*action.option_strings, *map(str, action.choices or [])]
-            if isinstance(action.choices, dict):
-                words += [word for made in action.choices.values() for word in made.words()]
-        return words
+        """Every flag and choice of this parser."""
+        return [word for action in self._actions for word in (*action.option_strings, *map(str, action.choices or []))]
+
+    def words_below(self) -> list[str]:
+        """Those of its commands."""
+        parsers = [
+            made for action in self._actions if isinstance(action.choices, dict) for made in action.choices.values()
+        ]
+        return [word for made in parsers for word in made.words()]
+
+
+def _everywhere(made: Parser, *, before: bool) -> None:
+    """The flags of every command, which stand before it or behind it.
+
+    argparse lets what is behind the command overwrite what stood before it, defaults included: so there are no defaults
+    behind it, and lists are kept apart until `_parsed` joins them.
+    """
+    group = made.add_argument_group("everywhere, before the command or behind it")
+    mark = "_before" if before else ""
+    absent: dict[str, Any] = {} if before else {"default": argparse.SUPPRESS}
+    group.add_argument("--json", action="store_true", help="one JSON object on stdout, nothing else", **absent)
+    for flag, dest, metavar, text in (
+        ("--config", "config", "FILE", "settings file; repeatable, later wins"),
+        ("--set", "sets", "section.key=value", "repeatable"),
+    ):
+        group.add_argument(flag, action="append", default=[], metavar=metavar, dest=dest + mark, help=text)
+    group.add_argument("--store", metavar="FOLDER", help="where versions and vectors lie", **absent)
+    group.add_argument("--index", metavar="NAME", help="which index of the store (default: corpus.name)", **absent)
+    group.add_argument("-v", "--verbose", action="store_true", help="tracebacks, and Prefect's own log", **absent)
+
+
+def _parsed(given: Sequence[str]) -> argparse.Namespace:
+    """The arguments of a command line. Raises Mistake, and SystemExit for `--help`."""
+    arguments = parser().parse_args(given)
+    arguments.given = list(given)
+    for name in ("config", "sets"):
+        setattr(arguments, name, getattr(arguments, f"{name}_before") + getattr(arguments, name, []))
+    return arguments
 
 
 def parser() -> Parser:
     """Every command with its flags and an example."""
     common = Parser(add_help=False)
-    group = common.add_argument_group("everywhere")
-    group.add_argument("--json", action="store_true", help="one JSON object on stdout, nothing else")
-    group.add_argument(
-        "--config", action="append", default=[], metavar="FILE", help="settings file; repeatable, later wins"
-    )
-    group.add_argument(
-        "--set", action="append", default=[], metavar="section.key=value", dest="sets", help="repeatable"
-    )
-    group.add_argument("--store", metavar="FOLDER", help="where versions and vectors lie")
-    group.add_argument("--index", metavar="NAME", help="which index of the store (default: corpus.name)")
-    group.add_argument("-v", "--verbose", action="store_true", help="tracebacks, and Prefect's own log")
-
+    _everywhere(common, before=False)
     top = Parser(
         prog="ragline",
         description="Re-index a corpus on a schedule without paying twice, and know whether the RAG got better.",
@@ -77,6 +97,7 @@ def parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="store_true", help="print the version and stop")
+    _everywhere(top, before=True)
     commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
 
     def add(name: str, text: str, example: str) -> Parser:
@@ -135,19 +156,64 @@ def parser() -> Parser:
     ask.add_argument("--version", type=_version, dest="number", metavar="V", help="ask this version, not the live one")
     ask.add_argument("-k", type=_positive, metavar="K", help="how many passages (default: retrieval.k)")
 
-    evaluate = add("eval", "ask a question set and print how well its passages are found", "ragline eval")
+    evaluate = add(
+        "eval", "ask a question set, score the answers, keep the run", "ragline eval --fail-under 'R@5>=0.85'"
+    )
     evaluate.add_argument("dataset", nargs="?", metavar="DATASET", help="default: evaluation.dataset")
+    evaluate.add_argument("--name", default="", help="a name for the run, for `show` and `compare`")
     evaluate.add_argument("--version", type=_version, dest="number", metavar="V", help="evaluate this version")
     evaluate.add_argument(
-        "--limit", type=_positive, metavar="N", help="a seeded sample of at most N answerable questions"
+        "--arms", metavar="ARM,...", help="of retrieved, oracle, closed_book (default: evaluation.arms)"
+    )
+    evaluate.add_argument("--measures", metavar="M,...", help="such as nDCG@10,Contains (default: what the set allows)")
+    evaluate.add_argument("--repeats", type=_positive, metavar="N", help="answers to each question")
+    evaluate.add_argument("--limit", type=_positive, metavar="N", help="a seeded sample of at most N questions")
+    evaluate.add_argument(
+        "--where", action="append", default=[], metavar="tag=value", help="only questions with this tag"
+    )
+    evaluate.add_argument(
+        "--fail-under", action="append", default=[], metavar="'R@5>=0.85'", help="exit 10 when a mean misses it"
+    )
+    evaluate.add_argument("--fresh", action="store_true", help="pay for every reply anew")
+    evaluate.add_argument("--reindex", action="store_true", help="index and publish what has changed, first")
+    evaluate.add_argument(
+        "--corpus-from-dataset", action="store_true", help="ask an experiment made of the corpus that the set brings"
+    )
+    evaluate.add_argument("--qrels", metavar="NAME", help="which judgements, where a folder has several")
+    evaluate.add_argument(
+        "--calibrate", metavar="PATH", help="instead: how measures and the judge agree with people's verdicts"
     )
     runner(evaluate)
+    add("runs", "the runs of the store, newest first", "ragline runs")
+    shown = add("show", "a run's table, or one question with all it met", "ragline show @latest ops-012")
+    shown.add_argument(
+        "run", metavar="RUN", help="a run_id or the beginning of one, a name, @latest, @previous, a folder"
+    )
+    shown.add_argument("question", nargs="?", metavar="QUESTION", help="a question_id, or the beginning of one")
+    report = add("report", "where the HTML report of a run lies", "ragline report @latest --output report.html")
+    report.add_argument("run", nargs="?", default="@latest", metavar="RUN", help="default: @latest")
+    report.add_argument("--output", metavar="FILE", help="write it anew, to this file")
+    export = add("export", "copy runs into a folder for analysts", "ragline export results-for-anna @latest")
+    export.add_argument("folder", metavar="DIR")
+    export.add_argument("runs", nargs="*", metavar="RUN", help="default: all")
+    score = add("score", "score a TREC run; needs no index", "ragline score qrels.trec run.trec --measures nDCG@10,AP")
+    score.add_argument("qrels", metavar="QRELS")
+    score.add_argument("run", metavar="RUN")
+    score.add_argument("--measures", metavar="M,...", help="such as 'nDCG@10,P(rel=2)@5'")
+    score.add_argument("--per-query", action="store_true", help="the values of each query too")
+    dataset = add("dataset", "describe a question set, or convert it", "ragline dataset convert squad.json ours.jsonl")
+    dataset.add_argument("action", choices=["describe", "convert"])
+    dataset.add_argument("dataset", metavar="DATASET")
+    dataset.add_argument("output", nargs="?", metavar="OUTPUT", help="of convert: a .jsonl, .jsonl.gz or .parquet")
+    dataset.add_argument("--qrels", metavar="NAME", help="which judgements, where a folder has several")
 
     status = add("status", "version, age, hold, last try, lock holder, spend", "ragline status --max-age 26h")
     status.add_argument("--max-age", metavar="AGE", help="exit 10 when the live version is older: 90m, 26h, 7d")
     add("versions", "the versions of an index", "ragline versions")
     publish = add("publish", "make a staged or older version live, and lift the hold", "ragline publish 7")
-    publish.add_argument("number", nargs="?", type=_version, metavar="V", help="default: the newest")
+    publish.add_argument(
+        "number", nargs="?", type=_version, metavar="V", help="default: the newest, even if it was rolled back"
+    )
     rollback = add(
         "rollback", "go back to an older version and hold it there", 'ragline rollback --reason "wrong prices"'
     )
@@ -216,7 +282,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = argparse.Namespace(json="--json" in given, stream="--stream" in given, command="ragline")
     try:
         try:
-            arguments = parser().parse_args(given)
+            arguments = _parsed(given)
         except Mistake as mistake:
             return _mistaken(arguments, mistake, given)
         except SystemExit as stop:  # help
@@ -240,9 +306,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _mistaken(arguments: argparse.Namespace, mistake: Mistake, given: Sequence[str]) -> int:
     """Tell a mistake, with the nearest name for a misspelt command or flag."""
-    message, words = str(mistake), mistake.parser.words()
-    wrong = next((word for word in message.replace("'", " ").split() if word in given and word not in words), "")
-    if near := difflib.get_close_matches(wrong, words, n=1) if wrong else []:
+    message, words, below = str(mistake), mistake.parser.words(), mistake.parser.words_below()
+    known = {*words, *below}
+    wrong = next((word for word in message.replace("'", " ").split() if word in given and word not in known), "")
+    if near := difflib.get_close_matches(wrong, words, n=1) or difflib.get_close_matches(wrong, below, n=1):
         message += f"; did you mean {near[0]}?"
     if arguments.json:
         _tell(arguments, 2, {"error": _error_json("UsageError", message, [])})
@@ -263,18 +330,6 @@ def _open_streams() -> None:
             setattr(sys, name, nowhere)
         elif mode == "w" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _version_of_ragline() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("ragline")
-    except PackageNotFoundError:  # a checkout that nobody installed
-        import tomllib
-
-        content = (Path(__file__).resolve().parents[1] / "pyproject.toml").read_text(encoding="utf-8")
-        return str(tomllib.loads(content)["project"]["version"])
 
 
 def _stop(*_: object) -> None:
@@ -299,17 +354,23 @@ def _stopped(arguments: argparse.Namespace, code: int, word: str) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.version is True:
-        put(f"ragline {_version_of_ragline()}\n")
+        from rag.release import release
+
+        put(f"ragline {release()}\n")
         return 0
     if not arguments.command:
-        put(parser().format_help())
+        if arguments.json:
+            arguments.command = "ragline"
+            _tell(arguments, 2, {"error": _error_json("UsageError", "no command is named", [])})
+        else:
+            put(parser().format_help())
         return 2
-    from flows import commands
+    from flows import commands, harness
     from rag.errors import RaglineError
     from rag.storage import unreadable
 
     try:
-        result = commands.COMMANDS[arguments.command](arguments)
+        result = (commands.COMMANDS | harness.COMMANDS)[arguments.command](arguments)
     except OutputFailed:
         raise
     except RaglineError as error:
@@ -343,12 +404,16 @@ def _report(arguments: argparse.Namespace, error: Any) -> None:
         _tell(arguments, error.exit_code, {"error": _error_json(type(error).__name__, error.message, error.problems)})
         return
     note(f"ragline: {error.message}")
-    for problem in error.problems:
+    problems, more = few(error.problems)
+    for problem, following in zip(problems, [*problems[1:], None], strict=True):
         if problem.what == error.message:
             note(f"  {problem.where}: -> {problem.remedy}")
-        else:
-            note(f"  {problem.where}: {problem.what}")
+            continue
+        note(f"  {problem.where}: {problem.what}")
+        if following is None or following.remedy != problem.remedy:  # one remedy of several stands below them
             note(f"    -> {problem.remedy}")
+    if more:
+        note(f"  {more}")
 
 
 def _error_json(kind: str, message: str, problems: Sequence[Any]) -> dict[str, Any]:

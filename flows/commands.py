@@ -18,12 +18,14 @@ from flows import show
 from flows.show import note, say
 from rag import storage, wiring
 from rag.clock import SystemClock
-from rag.errors import Busy, Problem, RaglineError, UsageError
+from rag.counted import counted
+from rag.errors import Busy, Damaged, Problem, RaglineError, UsageError
 from rag.index.tables import HEADING_SEPARATOR
 from rag.settings import Settings, load
 
 if TYPE_CHECKING:
     from rag.embedding.plan import Plan
+    from rag.index.verify import Finding
     from rag.pipeline import Outcome
     from rag.status import Status
     from rag.types import Answer
@@ -50,11 +52,24 @@ def flags_of(arguments: Namespace) -> dict[str, str]:
                 raise UsageError.at(f"--{flag}", f"--{flag} is empty", "give a value, or leave the flag out")
             # TOML knows no surrogates, so what is not ASCII stays as it is
             found[f"{key}={json.dumps(text, ensure_ascii=False)}"] = f"--{flag} {text}"
-    for flag, key in (("max_usd", "embedding.max_usd"), ("max_tokens", "embedding.max_tokens")):
+    for flag in ("arms", "measures"):
+        text = getattr(arguments, flag, None)
+        if text is not None and arguments.command == "eval":
+            found[f"evaluation.{flag}={json.dumps(listed(text))}"] = f"--{flag} {text}"
+    for flag, key in (
+        ("max_usd", "embedding.max_usd"),
+        ("max_tokens", "embedding.max_tokens"),
+        ("repeats", "evaluation.repeats"),
+    ):
         value = getattr(arguments, flag, None)
         if value is not None:
             found[f"{key}={value}"] = f"--{flag.replace('_', '-')} {value}"
     return found
+
+
+def listed(text: str) -> list[str]:
+    """What a flag lists: split at the commas outside brackets."""
+    return [part.strip() for part in re.split(r",(?![^(]*\))", text) if part.strip()]
 
 
 def sets_of(arguments: Namespace) -> list[str]:
@@ -73,6 +88,15 @@ def settings_of(arguments: Namespace) -> Settings:
     return settings
 
 
+def tell_corpus(arguments: Namespace, settings: Settings) -> None:
+    """Say what a new index is made of that got its name by a flag and no corpus: its user may mean another."""
+    origin = settings.origins.get("corpus.paths", "")
+    if arguments.index and origin and not origin.startswith("--set ") and not wiring.versions(settings).numbers():
+        paths = ", ".join(map(str, settings.corpus.paths))
+        remedy = "for another, give --set 'corpus.paths=[\"folder\"]'"
+        note(f"index {settings.corpus.name} is new, and is made of the corpus of {origin} ({paths}); {remedy}")
+
+
 @contextlib.contextmanager
 def writing(arguments: Namespace, store: Path) -> Iterator[None]:
     """Be the one writer of a store that exists; a dry run only looks, and needs no lock. Raises NotFound, Busy."""
@@ -89,16 +113,20 @@ def plan(arguments: Namespace) -> Result:
     from rag.pipeline import Options, plan_only
 
     settings = settings_of(arguments)
+    tell_corpus(arguments, settings)
     with show.progress(quiet=arguments.json) as progress:
         run = wiring.reindex(
             settings, Options(command="ragline plan", purpose="plan", rehash=arguments.rehash), progress
         )
         with run:
             made = plan_only(run)
-            unchanged = run.unchanged
+            unchanged, obstacles = run.unchanged, run.obstacles()
     if not arguments.json:
         show_plan(made, unchanged=unchanged)
-    return Result(made.as_json(), 20 if arguments.detailed_exitcode and not unchanged else 0)
+        for obstacle in obstacles:
+            note(f"{obstacle.message} (exit {obstacle.exit_code})")
+    content = {**made.as_json(), "obstacles": [asdict(obstacle) for obstacle in obstacles]}
+    return Result(content, 20 if arguments.detailed_exitcode and not unchanged else 0)
 
 
 def index(arguments: Namespace) -> Result:
@@ -106,6 +134,7 @@ def index(arguments: Namespace) -> Result:
     from rag.pipeline import Options
 
     settings = settings_of(arguments)
+    tell_corpus(arguments, settings)
     options = Options(
         command="ragline index",
         publish=not arguments.no_publish,
@@ -175,36 +204,6 @@ def _streamed(desk: wiring.Desk, arguments: Namespace, where: Mapping[str, Seque
     return answer
 
 
-def evaluate(arguments: Namespace) -> Result:
-    from eval.questions import read
-    from eval.retrieval import evaluate_retrieval
-    from flows.runners import run_index
-    from rag.pipeline import Options
-
-    settings = settings_of(arguments)
-    dataset = Path(arguments.dataset) if arguments.dataset else settings.evaluation.dataset
-    if dataset is None:
-        what = "no question set is named"
-        raise UsageError.at("DATASET", what, "name a file, or set [evaluation] dataset in ragline.toml")
-    questions = read(dataset)  # its mistakes are told before any work is done
-    version: int | str | None = arguments.number
-    if version is None:
-        options = Options(command="ragline eval", purpose="experiment")
-        with show.progress(quiet=arguments.json) as progress:
-            outcome = run_index(settings, options, arguments.runner, progress, **recorded_as(arguments))
-        version = outcome.version if outcome.version is not None else outcome.experiment
-        if not arguments.json:
-            show_outcome(outcome)
-    result = evaluate_retrieval(settings, questions, dataset, version, arguments.limit)
-    if not arguments.json:
-        rows = [[row.mode, *(f"{value:.3f}" for value in row.values)] for row in result.rows]
-        say()
-        show.table(rows, ["retrieval", *result.measures])
-        say()
-        say(f"{result.questions:,} answerable questions of {dataset.name}, {result.of}")
-    return Result(result.as_json())
-
-
 def status(arguments: Namespace) -> Result:
     from rag.status import status as look
 
@@ -272,10 +271,16 @@ def publish(arguments: Namespace) -> Result:
     settings = settings_of(arguments)
     with writing(arguments, settings.store):
         found = wiring.versions(settings)
+        hold = None
+        with contextlib.suppress(Damaged):  # a CURRENT that cannot be read is written anew
+            hold = found.state().hold
         number = found.publish(arguments.number)
     if not arguments.json:
-        say(f"version {number} is live")
-    return Result({"index": found.name, "version": number})
+        why = ", the newest" if arguments.number is None else ""
+        if hold and hold.from_version == number:
+            why += f", which {hold.by} rolled back ({hold.reason or 'no reason given'})"
+        say(f"version {number}{why} is live" + "; the hold is lifted" * bool(hold))
+    return Result({"index": found.name, "version": number, "lifted": asdict(hold) if hold else None})
 
 
 def rollback(arguments: Namespace) -> Result:
@@ -283,9 +288,10 @@ def rollback(arguments: Namespace) -> Result:
     with writing(arguments, settings.store):
         found = wiring.versions(settings)
         number = found.rollback(arguments.number, arguments.reason, _user())
-        hold = found.state().hold
+        hold, newest = found.state().hold, max(found.numbers())
     if not arguments.json:
-        say(f"version {number} is live and held: `ragline index` stages and does not publish until `ragline publish`")
+        say(f"version {number} is live and held: `ragline index` stages and does not publish until `ragline publish`,")
+        say(f"which makes the newest version live, now {newest}; `ragline publish {number}` keeps this one")
     return Result({"index": found.name, "version": number, "hold": asdict(hold) if hold else None})
 
 
@@ -307,13 +313,16 @@ def verify(arguments: Namespace) -> Result:
     report = verify_store(versions, settings.store, arguments.number)
     problems = [asdict(problem) for problem in report.problems]
     if not arguments.json:
-        for problem in report.problems:
-            say(problem.file)
-            say(f"  expected  {problem.expected}")
-            say(f"  actual    {problem.actual}")
-            say(f"  repair    {problem.repair}")
-        say(f"{report.checked:,} files checked, {len(problems):,} problems")
+        show.each(report.problems, _show_finding)
+        say(f"{counted(report.checked, 'file')} checked, {counted(len(problems), 'problem')}")
     return Result({"checked": report.checked, "problems": problems}, 5 if problems else 0)
+
+
+def _show_finding(finding: Finding) -> None:
+    say(finding.file)
+    say(f"  expected  {finding.expected}")
+    say(f"  actual    {finding.actual}")
+    say(f"  repair    {finding.repair}")
 
 
 def repair(arguments: Namespace) -> Result:
@@ -328,21 +337,22 @@ def repair(arguments: Namespace) -> Result:
     with writing(arguments, settings.store):
         done = mend(wiring.versions(settings), settings.store, SystemClock(), remake, drop=arguments.drop)
     if not arguments.json:
-        for line in done.mended:
-            say(line)
-        for number in done.dropped:
-            say(f"v{number:06d}: could not be mended, and is removed")
-        for line in done.failed:
-            note(f"could not be made anew: {line}")
-        for finding in done.left:
-            say(f"{finding.file}: still not right (expected {finding.expected}, actual {finding.actual})")
-            say(f"  {finding.repair}")
+        show.each(done.mended, say)
+        show.each(done.dropped, lambda number: say(f"v{number:06d}: could not be mended, and is removed"))
+        show.each(done.failed, lambda line: note(f"could not be made anew: {line}"), note)
+        if done.left:
+            say("still not right:")
+            show.each(done.left, _show_finding)
         if not done.mended and not done.dropped and not done.left:
             say("nothing is broken")
         if done.embedded:
-            say(f"{done.embedded:,} texts embedded again{'' if done.usd == 0 else f' for {show.usd(done.usd)}'}")
+            say(
+                f"{counted(done.embedded, 'text')} embedded again{'' if done.usd == 0 else f' for {show.usd(done.usd)}'}"
+            )
         if done.lost_records:
-            say(f"{done.lost_records:,} cache records are lost; the next build that needs them embeds them again")
+            say(
+                f"lost from the cache: {counted(done.lost_records, 'record')}, embedded again by the next build that needs it"
+            )
     content = {
         "mended": list(done.mended),
         "lost_records": done.lost_records,
@@ -366,9 +376,8 @@ def gc(arguments: Namespace) -> Result:
     if not arguments.json:
         word = "would be removed" if arguments.dry_run else "removed"
         names = [*(f"v{number:06d}" for number in removed), *(f"experiment {name}" for name in experiments)]
-        say(
-            f"{len(removed)} versions and {len(experiments)} experiments {word}" + ": " * bool(names) + ", ".join(names)
-        )
+        what = f"{counted(len(removed), 'version')} and {counted(len(experiments), 'experiment')}"
+        say(f"{what} {word}" + ": " * bool(names) + ", ".join(names))
     content = {"index": found.name, "removed": list(removed), "experiments": list(experiments), "swept": swept}
     return Result({**content, "dry_run": arguments.dry_run})
 
@@ -397,7 +406,7 @@ def _cache_compact(arguments: Namespace) -> Result:
     with writing(arguments, store):
         removed = upkeep.compact(store, SystemClock(), dry_run=arguments.dry_run)
     if not arguments.json:
-        say(f"{removed} files {'would be merged' if arguments.dry_run else 'merged'} away")
+        say(f"{counted(removed, 'file')} {'would be merged' if arguments.dry_run else 'merged'} away")
     return Result({"removed_files": removed, "dry_run": arguments.dry_run})
 
 
@@ -413,9 +422,9 @@ def _cache_prune(arguments: Namespace) -> Result:
         usd = None if price is None else price.usd(row.tokens)
         rows_json.append({**asdict(row), "usd": usd})
         if not arguments.json:
-            word = "would go" if arguments.dry_run else "are gone"
+            word = "would be dropped" if arguments.dry_run else "dropped"
             cost = "a price is not known" if usd is None else f"{show.usd(usd)} to buy back"
-            say(f"{row.model}: {row.vectors:,} vectors {word} ({row.tokens:,} tokens, {cost})")
+            say(f"{row.model}: {counted(row.vectors, 'vector')} {word} ({counted(row.tokens, 'token')}, {cost})")
     if not dropped and not arguments.json:
         say("every vector is needed by some version")
     return Result({"dry_run": arguments.dry_run, "dropped": rows_json})
@@ -494,7 +503,6 @@ COMMANDS: dict[str, Callable[[Namespace], Result]] = {
     "plan": plan,
     "index": index,
     "ask": ask,
-    "eval": evaluate,
     "status": status,
     "versions": versions,
     "publish": publish,
@@ -529,7 +537,8 @@ def show_status(found: Status) -> None:
         say(f"  live       version {state.version}, which is damaged: run `ragline verify`")
     elif live:
         say(f"  live       version {live.version}, published {found.published_at} ({_age(found.age_seconds)} ago)")
-        say(f"  holds      {live.documents:,} documents, {live.chunks:,} chunks")
+        if live.documents is not None and live.chunks is not None:
+            say(f"  holds      {counted(live.documents, 'document')}, {counted(live.chunks, 'chunk')}")
     else:
         say("  live       nothing yet: run `ragline index`")
     if hold := state.hold:
@@ -539,9 +548,9 @@ def show_status(found: Status) -> None:
         say(f"  last try   {last['at']} {last['reason']}: {last['message']}")
     say(f"  in use by  {found.holder or 'nobody'}")
     spent = found.spent
-    say(f"  spent      {show.usd(spent.usd)} in {spent.runs} runs, {spent.tokens:,} tokens")
-    for line in spent.unreadable:
-        note(f"{line} is no line of the ledger, and is not counted: mend or remove it")
+    say(f"  spent      {show.usd(spent.usd)} in {counted(spent.runs, 'run')}, {counted(spent.tokens, 'token')}")
+    torn = " is no line of the ledger, and is not counted: mend or remove it"
+    show.each(spent.unreadable, lambda line: note(line + torn), note)
 
 
 def show_plan(made: Plan, *, unchanged: bool) -> None:
@@ -549,12 +558,12 @@ def show_plan(made: Plan, *, unchanged: bool) -> None:
     live = f"version {made.current_version}" if made.current_version is not None else "nothing"
     say(f"index {made.index}, live: {live}")
     say("  documents  " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))
-    say(f"  chunks     {made.chunks:,}, {made.duplicates:,} of them duplicates")
+    say(f"  chunks     {made.chunks:,}, {counted(made.duplicates, 'duplicate')} among them")
     exact = "" if made.tokens_exact else " (an upper bound: the tokenizer of this model is not known)"
     say(f"  texts      {made.texts:,}: {made.cached:,} in the cache, {made.to_embed:,} to embed")
     if made.to_embed:
         took = "" if made.minutes is None else f", {made.minutes:.1f} minutes at the limits"
-        say(f"  to send    {made.tokens:,} tokens{exact} in {made.requests:,} requests{took}")
+        say(f"  to send    {counted(made.tokens, 'token')}{exact} in {counted(made.requests, 'request')}{took}")
         priced = f" (prices of {made.terms.priced_on})" if made.terms.priced_on else ""
         say(f"  cost       {show.usd(made.usd)}{priced}")
         say()
@@ -568,26 +577,19 @@ def show_plan(made: Plan, *, unchanged: bool) -> None:
         )
     if unchanged:
         say("nothing has changed: `ragline index` would do nothing")
-    elif not made.within_budget:
-        terms = made.terms
-        cap = f"max_usd = {terms.max_usd}" if terms.max_tokens is None else f"max_tokens = {terms.max_tokens:,}"
-        unknown = made.usd is None and terms.max_tokens is None
-        why = "no price is known, so --max-tokens is needed" if unknown else f"this is over the cap ({cap})"
-        note(f"{why}: `ragline index` would stop there and keep what it has paid for")
 
 
 def show_outcome(outcome: Outcome) -> None:
     made = outcome.plan
+    changes = made.documents
+    documents = changes.unchanged + len(changes.added) + len(changes.changed)
     saved = f", {show.usd(made.saved_usd)} saved by the cache" if made.saved_usd else ""
     cost = "" if made.usd == 0 else f" for {show.usd(made.usd)}"
-    say(
-        f"{made.documents.unchanged + len(made.documents.added) + len(made.documents.changed):,} documents, "
-        f"{made.chunks:,} chunks: {outcome.embedded:,} texts embedded{cost}, {made.cached:,} from the cache{saved}"
-    )
-    if made.documents.excluded or outcome.excluded_chunks:
-        say(
-            f"left out: {made.documents.excluded:,} sources, {outcome.excluded_chunks:,} chunks (excluded.parquet says why)"
-        )
+    sent = f"{counted(outcome.embedded, 'text')} embedded{cost}, {made.cached:,} from the cache{saved}"
+    say(f"{counted(documents, 'document')}, {counted(made.chunks, 'chunk')}: {sent}")
+    if changes.excluded or outcome.excluded_chunks:
+        left_out = f"{counted(changes.excluded, 'source')}, {counted(outcome.excluded_chunks, 'chunk')}"
+        say(f"left out: {left_out} (excluded.parquet says why)")
     (note if outcome.exit_code else say)(f"{outcome.message} ({outcome.seconds:.1f} s)")
 
 

@@ -25,6 +25,7 @@ from prefect.states import Completed, Failed
 
 from flows.show import note, plain, usd
 from rag import storage, wiring
+from rag.counted import counted
 from rag.errors import RaglineError, UsageError
 from rag.pipeline import STAGES, Options, Outcome, Progress, Reindex
 from rag.providers.secrets import Key
@@ -63,9 +64,9 @@ TOLD: dict[str, Callable[[Reindex, Any], str]] = {
     "look": lambda _, same: "nothing has changed" if same else "something may have changed",
     "read": lambda *_: "read",
     "plan": lambda _, made: (
-        f"{made.chunks:,} chunks, {made.cached:,} texts in the cache, {made.to_embed:,} to embed: {usd(made.usd)}"
+        f"{counted(made.chunks, 'chunk')}, {counted(made.cached, 'text')} in the cache, {made.to_embed:,} to embed: {usd(made.usd)}"
     ),
-    "embed": lambda _, count: f"{count:,} texts embedded",
+    "embed": lambda _, count: f"{counted(count, 'text')} embedded",
     "build": lambda run, _: "built" if run.staged else "nothing to build",
     "publish": lambda _, outcome: outcome.message,
 }
@@ -84,7 +85,7 @@ def _stage(work: Callable[[Reindex], object]) -> Task[[str], State[None]]:
             return Completed(message=TOLD[work.__name__](handed.run, gave))
         except Exception as error:  # noqa: BLE001 - the flow raises it again, inside the run's own frame
             handed.error = error
-            return _ended_badly(error)
+            return ended_badly(error)
 
     run.__doc__ = work.__doc__
     as_task = task(name=work.__name__, persist_result=False, cache_policy=NO_CACHE, result_serializer="json")
@@ -120,7 +121,7 @@ def reindex(
     except Exception as error:  # noqa: BLE001 - see the head of this file
         if handed:
             handed.error = error
-        return _ended_badly(error)
+        return ended_badly(error)
     _report(outcome)
     return _ended_well(outcome)
 
@@ -195,7 +196,7 @@ def _ended_well(outcome: Outcome) -> State[None]:
     return Completed(name=name, message=outcome.message)
 
 
-def _ended_badly(error: Exception) -> State[None]:
+def ended_badly(error: Exception) -> State[None]:
     """The state of an exception. A busy store is none of our failures: another run does the work."""
     if not isinstance(error, RaglineError):
         return Failed(message=hidden(f"{type(error).__name__}: {error}"))
@@ -220,17 +221,17 @@ def _report(outcome: Outcome) -> None:
     lines = [
         f"# Index {made.index}: {outcome.reason}",
         "",
-        f"{_safe(outcome.message)}. Live before: version {made.current_version or 'none'}. Run `{outcome.run_id}`, {outcome.seconds:.1f} s.",
+        f"{safe(outcome.message)}. Live before: version {made.current_version or 'none'}. Run `{outcome.run_id}`, {outcome.seconds:.1f} s.",
         "",
         "## Documents",
         "",
         *lists,
         f"- unchanged: {changes.unchanged:,}",
-        f"- left out: {made.documents.excluded:,} sources, {outcome.excluded_chunks:,} chunks",
+        f"- left out: {counted(changes.excluded, 'source')}, {counted(outcome.excluded_chunks, 'chunk')}",
         "",
         "## Embedded",
         "",
-        f"{outcome.embedded:,} of {made.texts:,} texts; cost: {cost}{saved}. Why: the table `{key}-causes`.",
+        f"{outcome.embedded:,} of {counted(made.texts, 'text')}; cost: {cost}{saved}. Why: the table `{key}-causes`.",
     ]
     create_markdown_artifact("\n".join(lines), key=key, description=f"What the re-index of {made.index} did")
     create_table_artifact(
@@ -243,16 +244,21 @@ def _report(outcome: Outcome) -> None:
             "previous_version": made.current_version,
             "run_id": outcome.run_id,
         }
-        resource = {"prefect.resource.id": f"ragline.index.{made.index}", "prefect.resource.name": made.index}
-        emit_event(PUBLISHED, resource=resource, payload=dict(payload))
+        what = {"prefect.resource.id": resource(made.index), "prefect.resource.name": made.index}
+        emit_event(PUBLISHED, resource=what, payload=dict(payload))
+
+
+def resource(index: str) -> str:
+    """What the events of an index are about."""
+    return f"ragline.index.{index}"
 
 
 def _listed(ids: Sequence[str]) -> str:
     more = f" and {len(ids) - IDS_SHOWN:,} more" if len(ids) > IDS_SHOWN else ""
-    return ", ".join(f"`{_safe(doc_id)}`" for doc_id in ids[:IDS_SHOWN]) + more
+    return ", ".join(f"`{safe(doc_id)}`" for doc_id in ids[:IDS_SHOWN]) + more
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
     """A document's own words cannot close the code span or draw a link."""
     return plain(text).replace("`", "'").replace("\n", " ").replace("<", "&lt;")
 

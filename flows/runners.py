@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +17,10 @@ from rag.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from eval.run import Evaluated
+    from eval.run import Options as EvalOptions
+    from eval.types import Dataset
 
 Runner = Literal["auto", "prefect", "direct"]
 
@@ -43,6 +48,44 @@ def run_index(
             return run_recorded(settings, options, progress, recording, configs, sets)
     with wiring.reindex(settings, options, progress) as run:
         return reindex(run)
+
+
+def run_eval(
+    settings: Settings,
+    dataset: Dataset,
+    options: EvalOptions,
+    runner: Runner,
+    progress: Progress,
+    *,
+    configs: Sequence[str] = (),
+    sets: Sequence[str] = (),
+    verbose: bool = False,
+) -> Evaluated:
+    """Ask and score a question set with the runner asked for. Raises as `run_index`."""
+    from eval.run import Evaluation, evaluate
+
+    if chosen(runner) == "prefect":
+        from flows.server import prefect_ready
+
+        with prefect_ready(verbose=verbose) as recording:
+            from flows.evaluate import run_recorded
+
+            return run_recorded(settings, dataset, options, progress, recording, configs, sets)
+    with Evaluation(settings, dataset, options, progress) as run:
+        return evaluate(run)
+
+
+@contextlib.contextmanager
+def together(runner: Runner, *, verbose: bool = False) -> Iterator[Runner]:
+    """Several flows with one start of Prefect: the runner that was chosen for all of them."""
+    runner = chosen(runner)
+    if runner == "direct":
+        yield runner
+        return
+    from flows.server import prefect_ready
+
+    with prefect_ready(verbose=verbose):
+        yield runner
 
 
 def configured() -> str | None:

@@ -1,7 +1,7 @@
-"""`ragline serve`: the scheduled re-index, without a work pool. Each run is a process of its own.
+"""`ragline serve`: the scheduled re-index and the evaluation that follows, without a work pool. Each run is a process of its own.
 
 Two runs never overlap: the store's lock decides (state Skipped), the deployment's limit only spares the attempt. A
-version that goes live is an event, `flows.reindex.PUBLISHED`; what follows from it hangs on that.
+version that goes live is an event, `flows.reindex.PUBLISHED`, and where `evaluation.dataset` is set it is asked at once.
 """
 
 from __future__ import annotations
@@ -40,12 +40,16 @@ def serve(
         what = f"the store {settings.store} is new and empty, and a scheduled run does not begin one"
         raise UsageError(what, [Problem("store", what, "run `ragline index` first, or give --create-store")])
     with prefect_ready(verbose=verbose, scheduling=True):
-        made = _deployment(settings, cron, configs, sets, create_store=create_store)
-        note(f"re-indexing by {cron} ({settings.schedule.timezone}); Ctrl-C ends it")
+        made = [_reindexing(settings, cron, configs, sets, create_store=create_store)]
+        then = ""
+        if settings.evaluation.dataset:
+            made.append(_evaluating(settings, configs, sets))
+            then = f", then asking {settings.evaluation.dataset} of each new version"
+        note(f"re-indexing by {cron} ({settings.schedule.timezone}){then}; Ctrl-C ends it")
         _run(made)
 
 
-def _deployment(
+def _reindexing(
     settings: Settings, cron: str, configs: Sequence[str], sets: Sequence[str], *, create_store: bool
 ) -> RunnerDeployment:
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
@@ -53,7 +57,52 @@ def _deployment(
     from prefect.schedules import Cron
     from prefect.types.entrypoint import EntrypointType
 
-    from flows.reindex import hidden, reindex
+    from flows.reindex import reindex
+
+    _refuse_secrets(sets)
+    try:
+        schedule = Cron(cron, timezone=settings.schedule.timezone)
+        return RunnerDeployment.from_flow(
+            reindex,
+            "reindex",
+            schedule=schedule,
+            parameters={**_settings_from(configs, sets), "create_store": create_store},
+            concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        )
+    except ValueError as error:
+        raise _no_schedule(cron, str(error).splitlines()[-1].strip()) from error
+
+
+def _evaluating(settings: Settings, configs: Sequence[str], sets: Sequence[str]) -> RunnerDeployment:
+    from prefect.deployments.runner import RunnerDeployment
+    from prefect.events import DeploymentEventTrigger
+    from prefect.types.entrypoint import EntrypointType
+
+    from flows.evaluate import evaluate
+    from flows.reindex import PUBLISHED, resource
+
+    trigger = DeploymentEventTrigger(
+        name=f"{settings.corpus.name} went live",
+        expect={PUBLISHED},
+        match={"prefect.resource.id": resource(settings.corpus.name)},
+    )
+    return RunnerDeployment.from_flow(
+        evaluate,
+        "evaluate",
+        triggers=[trigger],
+        parameters=_settings_from(configs, sets),
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
+
+
+def _settings_from(configs: Sequence[str], sets: Sequence[str]) -> dict[str, object]:
+    """Where a deployed run takes its settings from, wherever it runs."""
+    return {"configs": [str(Path(path).resolve()) for path in configs], "sets": list(sets)}
+
+
+def _refuse_secrets(sets: Sequence[str]) -> None:
+    from flows.reindex import hidden
 
     problems = [
         Problem(f"--set {hidden(text)}", "holds a secret, and Prefect would store it", "set it in the environment")
@@ -62,32 +111,17 @@ def _deployment(
     ]
     if problems:
         raise UsageError("a flag holds a secret", problems)
-    try:
-        schedule = Cron(cron, timezone=settings.schedule.timezone)
-        return RunnerDeployment.from_flow(
-            reindex,
-            "reindex",
-            schedule=schedule,
-            parameters={
-                "configs": [str(Path(path).resolve()) for path in configs],
-                "sets": list(sets),
-                "create_store": create_store,
-            },
-            concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
-            entrypoint_type=EntrypointType.MODULE_PATH,
-        )
-    except ValueError as error:
-        raise _no_schedule(cron, str(error).splitlines()[-1].strip()) from error
 
 
-def _run(deployment: RunnerDeployment) -> None:
+def _run(deployments: Sequence[RunnerDeployment]) -> None:
     """Prefect's runner, ended by the signals as every command of ours is."""
     import asyncio
 
     from prefect.runner import Runner
 
     runner = Runner(limit=1)
-    runner.add_deployment(deployment)
+    for deployment in deployments:
+        runner.add_deployment(deployment)
     before = signal.getsignal(signal.SIGTERM)
     try:
         asyncio.run(runner.start())

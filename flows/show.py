@@ -10,10 +10,13 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 # C0 and C1 controls but tab and newline, and the characters that reorder or hide text
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u061c]")
 _BREAKS = re.compile("\r?[\n\u2028\u2029]|\t")
+T = TypeVar("T")
+FEW = 10
 ABSENT = "\u2013"
 STAGES = {
     "read": "reading and cutting",
@@ -21,6 +24,10 @@ STAGES = {
     "build": "building the index",
     "lexical": "building the lexical index",
     "verify": "trying the new version",
+    "answer": "asking",
+    "score": "scoring",
+    "judge": "judging",
+    "write": "writing the run",
 }
 
 
@@ -63,6 +70,21 @@ def note(text: str) -> None:
     """A line on stderr: what a person should know and a pipe should not read. Harmless where nobody listens."""
     with contextlib.suppress(OSError):
         sys.stderr.write(line(text) + "\n")
+
+
+def few(items: Sequence[T]) -> tuple[Sequence[T], str]:
+    """What a person reads of a long list, and how many more there are; no word where that is all."""
+    more = len(items) - FEW
+    return items[:FEW], f"and {more:,} more, which --json lists" if more > 0 else ""
+
+
+def each(items: Sequence[T], tell: Callable[[T], None], more: Callable[[str], None] = say) -> None:
+    """Tell the first few of a long list, and how many are left."""
+    shown, rest = few(items)
+    for item in shown:
+        tell(item)
+    if rest:
+        more(rest)
 
 
 def table(rows: Sequence[Sequence[object]], header: Sequence[str], indent: str = "") -> None:

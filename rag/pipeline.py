@@ -14,6 +14,7 @@ The invariant: every chunk is embedded, a duplicate, or excluded with a reason, 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import tempfile
 import uuid
@@ -33,13 +34,14 @@ from rag.corpus.read import Reading, reading_identity
 from rag.corpus.reasons import CLOSED, HARMLESS
 from rag.corpus.snapshot import Snapshot, snapshot
 from rag.corpus.spec import CorpusSpec
+from rag.counted import counted
 from rag.digest import digest, identity_json
 from rag.embedding import ledger
 from rag.embedding.batching import pack
 from rag.embedding.cache import Found, VectorCache
 from rag.embedding.plan import DocumentChanges, Plan, Terms, summed
 from rag.embedding.run import Request, Sender, Spent
-from rag.errors import CorpusFailed, CorpusMissing, Damaged, Problem, RaglineError
+from rag.errors import CorpusFailed, CorpusMissing, Damaged, KeyMissing, OverBudget, Problem, RaglineError
 from rag.index import build as index_build
 from rag.index.current import Current
 from rag.index.differences import causes, document_changes, vanished_sources
@@ -63,6 +65,13 @@ Progress = Callable[[str, int, int | None], None]
 """Told (stage, done so far, of how many if that is known)."""
 
 BLOCK_BYTES = 8 << 20
+NOT_PUBLISHED = 6
+"""The exit code of a run whose version waits for somebody's word."""
+WAY_ON: Mapping[str, str] = {
+    "no_publish": "`ragline publish {version}` makes it live",
+    "held": "`ragline publish {version}` makes it live and lifts the hold",
+    "refused": "if that is right, run `ragline index --allow-removed` or `ragline publish {version}`",
+}
 LAST = "last.json"
 """How the last try to re-index ended, sealed, beside CURRENT."""
 
@@ -82,6 +91,8 @@ class Parts:
     terms: Terms
     concurrency: int
     index_kind: str
+    find_key: Callable[[], object]
+    """Raises KeyMissing where the model needs a key that is not there."""
     lexical: Mapping[str, Json]
     build_lexical: Callable[[Path, Path], Mapping[str, Json]]
     """(chunks.parquet, folder) -> what it took."""
@@ -119,6 +130,15 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why `ragline index` would not carry a plan out, or not publish what it makes."""
+
+    reason: Literal["key_missing", "over_budget", "held", "refused"]
+    exit_code: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Loss:
     """How many of what the live version was made from are not there any more."""
 
@@ -148,7 +168,7 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        return 6 if self.reason in ("held", "refused") else 0
+        return NOT_PUBLISHED if self.reason in ("held", "refused") else 0
 
     def as_json(self) -> dict[str, Json]:
         """The fields of `ragline index --json`."""
@@ -229,7 +249,8 @@ class Reindex:
     def look(self) -> bool:
         """List the sources and compare with what the live version was made from: True when nothing changed.
 
-        Then a plan is there already, and every later stage does nothing. Raises Busy, CorpusMissing, Damaged.
+        Then a plan is there already, and every later stage does nothing. Raises Busy, CorpusMissing, Damaged, and
+        KeyMissing before the first run reads a byte.
         """
         parts, purpose = self._parts, self._options.purpose
         if purpose == "index":
@@ -241,6 +262,8 @@ class Reindex:
                 # the corpus and the cache are all that a new version needs
                 self._damage = f"; the live version was no help: {error.message}"
         self._remembered = remembered = self._memory.load()
+        if remembered is None:  # then no stat is believed, and to list the sources is to read them all
+            self._need_key()
         now_ns = int(parts.clock.utc().timestamp() * 1e9)
         known = remembered.snapshot if remembered else None
         self._snapshot = snapshot(parts.spec, known, now_ns, rehash=self._options.rehash)
@@ -255,10 +278,12 @@ class Reindex:
     def read(self) -> None:
         """Read every source, cut it into chunks, and key what would be sent.
 
-        Raises CorpusMissing for a corpus without a document, CorpusFailed above max_failed_share or for equal ids.
+        Raises KeyMissing before it begins; CorpusMissing for a corpus without a document, CorpusFailed above
+        max_failed_share or for equal ids.
         """
         if self._planned:
             return
+        self._need_key()
         parts = self._parts
         assert self._snapshot is not None
         folder = self._held.enter_context(self._folder())
@@ -289,6 +314,28 @@ class Reindex:
     def unchanged(self) -> bool:
         """Whether the content is that of the live version; `plan` knows."""
         return self._live is not None and self.plan().content_digest == self._live.manifest.content_digest
+
+    def obstacles(self) -> tuple[Obstacle, ...]:
+        """What an `index` with this plan would meet on its way to be published, in the order of the stages."""
+        parts, found = self._parts, list[Obstacle]()
+        plan = self.plan()
+        if self._prepared is None:
+            return ()
+        try:
+            parts.find_key()
+        except KeyMissing as error:
+            what = f"`ragline index` would end before it reads anything: {error.message}"
+            found.append(Obstacle("key_missing", error.exit_code, what))
+        if cap := parts.terms.crossed(plan.tokens):
+            what = f"`ragline index` would stop at {cap}, and keep what it has paid for by then"
+            found.append(Obstacle("over_budget", OverBudget.exit_code, what))
+        if not self.unchanged:
+            reason, why = verdict(self._versions.state(), self._loss(), parts.max_removed_share, Options())
+            if reason in ("held", "refused"):
+                way_on = WAY_ON[reason].replace(" {version}", "")
+                what = f"`ragline index` would leave the new version staged, {why}; {way_on}"
+                found.append(Obstacle(reason, NOT_PUBLISHED, what))
+        return tuple(found)
 
     def embed(self) -> int:
         """Send what the plan says, no more and no less; gives how many texts were sent.
@@ -384,10 +431,11 @@ class Reindex:
             message = "the content is that of the live version" if self._prepared else "nothing has changed"
             return self._outcome(known, "unchanged", message)
         state, loss = self._versions.state(), self._loss()
-        reason, message = verdict(state, loss, self._parts.max_removed_share, self._options)
+        reason, why = verdict(state, loss, self._parts.max_removed_share, self._options)
         if reason != "published":
             version = known if known is not None else self._versions.stage_only(self._staged_folder())
-            return self._outcome(version, reason, message.replace("{version}", str(version)))
+            way_on = WAY_ON[reason].replace("{version}", str(version))
+            return self._outcome(version, reason, f"version {version} is staged, {why}; {way_on}")
         if known is not None:
             version = self._versions.publish(known)
         else:
@@ -396,6 +444,11 @@ class Reindex:
         return self._outcome(version, "published", f"version {version} is live")
 
     # -- what the stages are made of
+
+    def _need_key(self) -> None:
+        """Find out before the work whether its texts could be sent; what is mended may be all in the cache."""
+        if self._options.purpose in ("index", "experiment"):
+            self._parts.find_key()
 
     def _lock(self) -> None:
         """Be the store's one writer until the end of the run. Raises Busy."""
@@ -515,13 +568,13 @@ class Reindex:
     def _loss(self) -> Loss | None:
         """What vanished since the live version; None where that is damaged and nobody remembers its sources."""
         if self._live:
-            return Loss(self.plan().documents.vanished, self._live.manifest.counts["documents"], "documents")
+            return Loss(self.plan().documents.vanished, self._live.manifest.counts["documents"], "document")
         if not self._damage:
-            return Loss(0, 0, "documents")
+            return Loss(0, 0, "document")
         if self._remembered is None or self._snapshot is None:
             return None
         before = self._remembered.snapshot
-        return Loss(vanished_sources(before, self._snapshot), len(before.paths), "sources")
+        return Loss(vanished_sources(before, self._snapshot), len(before.paths), "source")
 
     def _build_record(self, lexical: Mapping[str, Json]) -> dict[str, Json]:
         """build.json: what is true of this run only."""
@@ -582,7 +635,7 @@ class Reindex:
 
     def _incomplete(self, found: Found) -> RaglineError:
         row = int(np.flatnonzero(~found.hit)[0])
-        what = f"{int((~found.hit).sum()):,} chunks have no vector, the first is row {row}"
+        what = f"no vector for {counted(int((~found.hit).sum()), 'chunk')}, the first is row {row}"
         return RaglineError(what, [Problem(self._parts.name, what, "run the same command again")])
 
 
@@ -606,26 +659,22 @@ def plan_only(run: Reindex) -> Plan:
 
 
 def verdict(state: Current, loss: Loss | None, max_removed_share: float, options: Options) -> tuple[Reason, str]:
-    """Whether a new version may go live, and why not; `{version}` in the message stands for its number."""
+    """Whether a new version may go live, and why not."""
     if not options.publish:
-        return "no_publish", "version {version} is staged, as asked; `ragline publish {version}` makes it live"
-    staged = "version {version} is staged, not published: "
+        return "no_publish", "as asked"
     if hold := state.hold:
-        return "held", (
-            f"{staged}{hold.by} rolled back version {hold.from_version} on {hold.at} ({hold.reason or 'no reason given'}); "
-            "`ragline publish {version}` makes it live and lifts the hold"
-        )
-    go_on = "if that is right, run `ragline index --allow-removed` or `ragline publish {version}`"
+        why = hold.reason or "no reason given"
+        return "held", f"not published: {hold.by} rolled back version {hold.from_version} on {hold.at} ({why})"
     if options.allow_removed:
         return "published", ""
     if loss is None:
-        return "refused", f"{staged}nobody knows how many documents vanished since version {state.version}; {go_on}"
+        return "refused", f"not published: nobody knows how many documents vanished since version {state.version}"
     share = loss.gone / loss.before if loss.before else 0.0
     if share <= max_removed_share:
         return "published", ""
     return "refused", (
-        f"{staged}{loss.gone:,} of {loss.before:,} {loss.of} ({share:.0%}) vanished, more than "
-        f"index.max_removed_share = {max_removed_share:.0%}; {go_on}"
+        f"not published: {loss.gone:,} of {counted(loss.before, loss.of)} ({share:.0%}) vanished, more than "
+        f"index.max_removed_share = {max_removed_share:.0%}"
     )
 
 
@@ -661,7 +710,8 @@ def _enough_read(prepared: Prepared, parts: Parts) -> None:
     failed = [row for row in rows if row.reason not in HARMLESS]
     if closed := [row for row in rows if row.reason == CLOSED]:
         # what lies in it is unknown, not gone: to publish without it would drop its documents unseen
-        what = f"{len(closed):,} folders of the corpus cannot be entered; nobody knows how many documents they hold"
+        folders = counted(len(closed), "folder")
+        what = f"{folders} of the corpus cannot be entered; nobody knows how many documents lie there"
         problems = [
             Problem(row.source, row.detail, "give this user the right, or name it in corpus.exclude") for row in closed
         ]
@@ -669,7 +719,7 @@ def _enough_read(prepared: Prepared, parts: Parts) -> None:
     share = len(failed) / (prepared.documents + len(failed))
     if share > parts.max_failed_share:
         what = (
-            f"{len(failed):,} of {prepared.documents + len(failed):,} sources ({share:.1%}) could not be read, more than "
+            f"{len(failed):,} of {counted(prepared.documents + len(failed), 'source')} ({share:.1%}) could not be read, more than "
             f"corpus.max_failed_share = {parts.max_failed_share:.1%} ({_told(failed)})"
         )
         remedy = "mend or exclude them (below are the first ones), or raise corpus.max_failed_share"
@@ -682,5 +732,17 @@ def _told(rows: Sequence[Excluded]) -> str:
 
 
 def _first(prepared: Prepared, limit: int = 10) -> list[Problem]:
-    rows = [row for row in prepared.excluded if row.reason not in HARMLESS][:limit]
-    return [Problem(row.source, f"{row.reason}: {row.detail}", "mend it, or name it in corpus.exclude") for row in rows]
+    """The first failures; equal ones of the records of a file are one."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for row in prepared.excluded:
+        if row.reason not in HARMLESS:
+            file, _, place = row.source.rpartition(":")
+            found.setdefault((file if place.isdecimal() else row.source, row.reason, row.detail), []).append(row.source)
+    problems = []
+    for (_, reason, detail), sources in itertools.islice(found.items(), limit):
+        more = f", and {counted(len(sources) - 1, 'more record')} of it" if len(sources) > 1 else ""
+        remedy = "mend it, or name it in corpus.exclude"
+        if reason == "columns":
+            remedy += "; where files differ, corpus.text_column and corpus.id_column take a list"
+        problems.append(Problem(sources[0] + more, f"{reason}: {detail}", remedy))
+    return problems

@@ -15,8 +15,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeGuard
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from rag.counted import counted
 from rag.errors import Problem, SettingsError
 
 PREFIX = "RAGLINE_"
@@ -26,6 +27,8 @@ Few = Annotated[int, Field(gt=0, le=10_000)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 NotNegative = Annotated[float, Field(ge=0, le=1e12)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
+"""One name, or a list of them."""
 
 
 class Section(BaseModel):
@@ -42,9 +45,9 @@ class Corpus(Section):
     include: tuple[str, ...] = ("**/*",)
     exclude: tuple[str, ...] = ()
     encoding: str | None = None
-    id_column: str | None = None
-    text_column: str | None = None
-    title_column: str | None = None
+    id_column: Names = ()
+    text_column: Names = ()
+    title_column: Names = ()
     max_failed_share: Share = 0.05
 
 
@@ -129,6 +132,11 @@ class Judge(Section):
     base_url: str | None = None
     api_key_env: str | None = None
     prompt: Path | None = None
+    max_tokens: Positive = 1024
+    requests_per_minute: Positive | None = None
+    tokens_per_minute: Positive | None = None
+    concurrency: Few = 8
+    timeout_seconds: Seconds = 120.0
 
 
 class Evaluation(Section):
@@ -284,8 +292,7 @@ def load(
         problems += [_problem(detail, origins) for detail in error.errors()]
         settings = None
     if problems or settings is None:
-        count = "one mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
-        raise SettingsError(f"the settings have {count}", problems)
+        raise SettingsError(f"the settings have {counted(len(problems), 'mistake')}", problems)
     return settings
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from rag import storage
 from rag.clock import Clock, text
+from rag.counted import counted
 from rag.digest import file_sha256
 from rag.embedding import upkeep as cache_upkeep
 from rag.embedding.cache import CACHE_FORMATS, NEWER_REMEDY, REPAIR, VectorCache, broken_segments
@@ -122,7 +123,7 @@ def repair(
         result = cache_upkeep.mend(path)
         lost += result.lost or 0
         gone = "an unknown number" if result.lost is None else f"{result.lost:,}"
-        mended.append(f"{path}: {result.kept:,} records kept, {gone} lost")
+        mended.append(f"{path}: {counted(result.kept, 'record')} kept, {gone} lost")
     for number in versions.numbers():
         found = check_version(versions, number)
         broken = set(found.files)

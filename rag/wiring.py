@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from rag.clock import Clock, SystemClock
+from rag.counted import counted
 from rag.errors import RaglineError, SettingsError, UnknownModel, UsageError
-from rag.settings import Embedding, Generation, Settings, load
+from rag.settings import Chunking, Embedding, Generation, Judge, Settings, load
 from rag.types import Usage
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from rag.index.search import OpenVersion
     from rag.index.versions import Versions
     from rag.pipeline import Options, Parts, Progress, Reindex
-    from rag.ports import EmbeddingModel, Floats, Generator, Retriever
+    from rag.ports import ChatModel, EmbeddingModel, Floats, Generator, Retriever
     from rag.providers.models import Model, Price
     from rag.providers.settings import ModelSettings
     from rag.types import Answer, EmbeddingIdentity, Passage
@@ -60,9 +61,11 @@ def embedding_settings(settings: Settings) -> ModelSettings:
     return replace(_asked(settings.embedding, settings), dimensions=settings.embedding.dimensions)
 
 
-def _asked(section: Embedding | Generation, settings: Settings) -> ModelSettings:
+def _asked(section: Embedding | Generation | Judge, settings: Settings) -> ModelSettings:
     from rag.providers.settings import ModelSettings
 
+    if section.model is None:
+        raise SettingsError.at("judge.model", "no judge is named", 'write [judge] model = "openai/..." in ragline.toml')
     return ModelSettings(
         model=section.model,
         base_url=section.base_url,
@@ -132,6 +135,7 @@ def parts(settings: Settings, world: World) -> Parts:
     from rag.embedding.cache import VectorCache
     from rag.pipeline import Parts
     from rag.providers.models import MODELS
+    from rag.providers.secrets import read_key
     from rag.retrieval import lexical
 
     spec = corpus_spec(settings)
@@ -164,6 +168,7 @@ def parts(settings: Settings, world: World) -> Parts:
         terms=terms(settings, model),
         concurrency=settings.embedding.concurrency if model.identity.provider != "local" else 1,
         index_kind=settings.index.kind,
+        find_key=lambda: read_key(asked, world.environment),
         lexical=lexical.parameters(),
         build_lexical=lexical.build_in_child,
         max_failed_share=settings.corpus.max_failed_share,
@@ -210,11 +215,26 @@ def generator(settings: Settings, world: World, rarity: Callable[[str], float] |
         return ExtractiveGenerator(rarity, word_vectors(world) if rarity else None)
     from rag.generation.answer import GroundedGenerator
     from rag.generation.prompt import load_prompt
+
+    return GroundedGenerator(chat_model(asked, settings, world), load_prompt(asked.prompt), asked.max_tokens)
+
+
+def chat_model(section: Generation | Judge, settings: Settings, world: World) -> ChatModel:
+    """The chat model of [generation] or [judge]. Nothing is sent and no key is needed before the first question.
+
+    Raises UnknownModel, SettingsError.
+    """
     from rag.providers import registry
     from rag.providers.settings import Surroundings
 
-    chat = registry.chat_model(_asked(asked, settings), Surroundings(world.clock, world.environment))
-    return GroundedGenerator(chat, load_prompt(asked.prompt), asked.max_tokens)
+    return registry.chat_model(_asked(section, settings), Surroundings(world.clock, world.environment))
+
+
+def chat_address(section: Generation | Judge) -> str:
+    """The address that a chat model is asked at, as it is compared; empty for the provider's own. Raises SettingsError."""
+    from rag.providers.address import other_server
+
+    return other_server((section.model or "").partition("/")[0], section.base_url)
 
 
 def word_vectors(world: World) -> Callable[[Sequence[str]], Awaitable[Floats]] | None:
@@ -257,6 +277,32 @@ def query_model(identity: EmbeddingIdentity, settings: Settings, world: World) -
     return model
 
 
+def set_aside(settings: Settings, opened: OpenVersion) -> str:
+    """What flags ask for and the version was not made with: it is read as it was made. Empty where they agree."""
+    from rag.providers.address import other_server
+
+    manifest = opened.manifest
+    identity = manifest.embedding
+    made_with = {
+        "embedding.model": identity.name,
+        "embedding.base_url": identity.base_url,
+        "embedding.dimensions": identity.dimensions,
+        "index.kind": manifest.kind,
+        **{f"chunking.{key}": manifest.chunker.get(key) for key in Chunking.model_fields},
+    }
+    ignored = []
+    for place, asked, origin in settings.rows():
+        if place not in made_with or not origin.startswith("--set ") or asked == "auto":
+            continue
+        compared = other_server(identity.provider, asked) if place == "embedding.base_url" else asked
+        if compared != made_with[place]:
+            ignored.append(f"{place} = {made_with[place] or 'none'}")
+    if not ignored:
+        return ""
+    name = f"version {opened.number}" if opened.number else "the experiment"
+    return f"{name} was made with {', '.join(ignored)}, and is read so: --set changes what `ragline index` makes"
+
+
 def experiments(settings: Settings) -> Experiments:
     """The experiments of the settings' index."""
     from rag.index.experiments import Experiments
@@ -292,11 +338,13 @@ class Desk:
 
         self.settings = settings
         self.notes: list[str] = []
-        """What somebody should know who pays for the questions."""
+        """What somebody should know who asks, and pays for it."""
         self._world = world or World.real()
         self._command = command
         self._asked, self._answered = Spent(), Usage()
         self._opened: OpenVersion = _opened(settings, version, self._world)
+        if aside := set_aside(settings, self._opened):
+            self.notes.append(aside)
         try:
             self._model: EmbeddingModel | None = None
             self._retriever = self._make_retriever()
@@ -313,6 +361,19 @@ class Desk:
     def opened(self) -> OpenVersion:
         """The version's manifest, tables and index."""
         return self._opened
+
+    @property
+    def generator(self) -> Generator:
+        """Who writes the answers. It is closed with the desk."""
+        return self._generator
+
+    @property
+    def clock(self) -> Clock:
+        return self._world.clock
+
+    def paid(self, usage: Usage) -> None:
+        """Note what was paid for answers of `generator` that were not asked for here, for the ledger."""
+        self._answered += usage
 
     def close(self) -> None:
         """Let go of the version and of every connection, and note in the ledger what was paid."""
@@ -358,9 +419,9 @@ class Desk:
         given = asked.weights
         known = MODELS.get(opened.manifest.embedding.name)
         weights = Weights(given.dense, given.lexical) if given else Weights(known.weight if known else 1.0)
-        return retriever(asked.mode, opened, self._embed, self._lexical, weights, asked.k)
+        return retriever(asked.mode, opened, self.embed, self._lexical, weights, asked.k)
 
-    async def _embed(self, questions: Sequence[str]) -> Floats:
+    async def embed(self, questions: Sequence[str]) -> Floats:
         """Query vectors, float32 [n, d], through the cache when they cost something."""
         from rag.embedding.cache import VectorCache
         from rag.embedding.queries import query_vectors
@@ -494,19 +555,18 @@ def describe_corpus(settings: Settings) -> str:
     found = listed(spec)
     if not found.paths:
         raise nothing_found(spec, found.excluded)
-    return f"{len(found.paths):,} files to read"
+    return f"{counted(len(found.paths), 'file')} to read"
 
 
 def describe_embedding(settings: Settings, world: World) -> str:
     """Model, price and key of the settings, in a sentence. Raises UnknownModel, KeyMissing; sends nothing."""
-    from rag.providers.secrets import key_variable, read_key
+    from rag.providers.secrets import key_variable
 
     made = parts(settings, world)
     if made.terms.free:
         return f"{made.model.identity.name} runs on this machine and costs nothing"
-    asked = embedding_settings(settings)
-    read_key(asked, world.environment)
-    key = "a key is there" if key_variable(asked) else "no key is sent"
+    made.find_key()
+    key = "a key is there" if key_variable(embedding_settings(settings)) else "no key is sent"
     known = made.terms.usd_per_million
     price = "no price is known, so max_tokens is needed" if known is None else f"${known} a million tokens"
     return f"{made.model.identity.name}: {key}, {price}"

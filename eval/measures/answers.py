@@ -1,4 +1,4 @@
-"""Measures of an answer's text against the accepted ones, over whole lists at once; and of when nothing was answered.
+"""Measures of an answer's text against the accepted ones, over whole lists at once.
 
 An answer counts with the accepted one that suits it best. Where nothing is accepted (nothing in the corpus answers),
 every measure is 1 for an answer without a token, 0 for any other. The caller gives "" for an answer that abstained.
@@ -9,14 +9,17 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats: TypeAlias = NDArray[np.float64]
+from eval.measures.conditions import EXPECTED
+from eval.measures.names import Entry, Floats
+
 Accepted: TypeAlias = Sequence[Sequence[str]]
 _PUNCTUATION = string.punctuation.encode()
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
@@ -134,47 +137,83 @@ def lcs(left: Sequence[str], right: Sequence[str]) -> int:
     return len(left) - row.bit_count()
 
 
-@dataclass(frozen=True, slots=True)
-class Abstention:
-    """Who was answered, of the answerable questions and of the others."""
-
-    answerable_answered: int
-    answerable_abstained: int
-    unanswerable_answered: int
-    unanswerable_abstained: int
-
-    @property
-    def wrongly_abstained(self) -> float | None:
-        """Share of the answerable questions that got no answer; None without any."""
-        return _share(self.answerable_abstained, self.answerable_answered)
-
-    @property
-    def wrongly_answered(self) -> float | None:
-        """Share of the unanswerable questions that got an answer; None without any."""
-        return _share(self.unanswerable_answered, self.unanswerable_abstained)
-
-
-def abstention(answerable: Iterable[bool], abstained: Iterable[bool]) -> Abstention:
-    """The 2x2 table of answerable against abstained. A question that failed belongs in neither list."""
-    counts = Counter((bool(can), bool(not_said)) for can, not_said in zip(answerable, abstained, strict=True))
-    return Abstention(counts[True, False], counts[True, True], counts[False, False], counts[False, True])
-
-
-def abstention_errors(answerable: Iterable[bool], abstained: Iterable[bool]) -> tuple[Floats, Floats]:
-    """Both errors question by question, (wrongly abstained, wrongly answered): 1 or 0, NaN where it can not happen."""
-    can, silent = np.array(list(answerable), dtype=bool), np.array(list(abstained), dtype=bool)
-    if can.shape != silent.shape:
-        raise ValueError(f"{len(can):,} questions, but {len(silent):,} answers")
-    return np.where(can, silent.astype(np.float64), np.nan), np.where(can, np.nan, (~silent).astype(np.float64))
-
-
-def _share(part: int, rest: int) -> float | None:
-    return part / (part + rest) if part + rest else None
-
-
 def _rows(answers: Sequence[str], accepted: Accepted) -> list[tuple[str, ...]]:
     if isinstance(answers, str) or any(isinstance(row, str) for row in accepted):
         raise TypeError("answers is a list of strings, accepted a list of lists of them")
     if len(answers) != len(accepted):
         raise ValueError(f"{len(answers):,} answers, but {len(accepted):,} lists of accepted ones")
     return [tuple(row) for row in accepted]
+
+
+class Answers:
+    """Answers beside the accepted ones, and what several measures need of them."""
+
+    def __init__(
+        self, said: Sequence[str], accepted: Accepted, vectors: Mapping[str, NDArray[Any]] | None = None
+    ) -> None:
+        """`vectors` of the texts that are not blank: only for measures that need them."""
+        self.said = said
+        self.accepted = accepted
+        self.vectors = vectors
+
+    @cached_property
+    def tokens(self) -> TokenScores:
+        """EM, F1 and Contains."""
+        return token_scores(self.said, self.accepted)
+
+
+_NEEDS = "answers, and accepted answers of answerable questions"
+_SQUAD = "Rajpurkar, Jia and Liang, ACL 2018 (evaluation script of SQuAD 2.0)"
+_TOKENS = "tokens: lower case, without ASCII punctuation and a, an, the; of several accepted answers the best counts"
+MISSING = (
+    "abstained: as an empty answer; unanswerable, or no accepted answer: not applicable (SQuAD 2.0 gives 1 for an "
+    "empty answer there, here WronglyAnswered says it); no answer for an error: error"
+)
+EM = Entry(
+    name="EM",
+    family="answer",
+    when=EXPECTED,
+    says="whether the answer is an accepted one, word for word",
+    formula=f"1 if the answer's tokens are those of an accepted answer, else 0; {_TOKENS}",
+    needs=_NEEDS,
+    source=_SQUAD,
+    missing=MISSING,
+    values=lambda answers, _: answers.tokens.exact,
+    aliases=("ExactMatch",),
+)
+F1 = Entry(
+    name="F1",
+    family="answer",
+    when=EXPECTED,
+    says="how many words the answer shares with an accepted one",
+    formula="2 P R / (P + R); P, R: tokens shared, each as often as in both, / tokens of the answer, of the accepted "
+    f"one; {_TOKENS}",
+    needs=_NEEDS,
+    source=_SQUAD,
+    missing=MISSING,
+    values=lambda answers, _: answers.tokens.f1,
+)
+CONTAINS = Entry(
+    name="Contains",
+    family="answer",
+    when=EXPECTED,
+    says="whether an accepted answer stands in the answer",
+    formula=f"1 if all tokens of an accepted answer stand in the answer, one after the other, else 0; {_TOKENS}",
+    needs=_NEEDS,
+    source="the accuracy of open question answering (Mallen and others, ACL 2023, by characters), on SQuAD's tokens",
+    missing=MISSING,
+    values=lambda answers, _: answers.tokens.contains,
+)
+ROUGE_L = Entry(
+    name="ROUGE-L",
+    family="answer",
+    when=EXPECTED,
+    says="how much of an accepted answer stands in the answer in the same order, gaps allowed",
+    formula="2 P R / (P + R); P, R: longest common subsequence of tokens / tokens of the answer, of the accepted one; "
+    "tokens: runs of a-z and 0-9 in lower case, not stemmed; of several accepted answers the best counts",
+    needs=_NEEDS,
+    source="Lin, ROUGE, 2004; equal to `rougeL` of the package rouge-score",
+    missing=MISSING,
+    values=lambda answers, _: rouge_l(answers.said, answers.accepted),
+    aliases=("RougeL",),
+)

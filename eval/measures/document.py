@@ -15,6 +15,8 @@ _FAMILIES = {
     "ranking": "Measures of a ranking",
     "span": "Measures of retrieved text",
     "answer": "Measures of an answer",
+    "abstention": "Measures of when nothing is answered",
+    "citation": "Measures of citations",
     "judged": "Measures that a chat model judges",
 }
 _HEAD = f"""# Measures
@@ -32,6 +34,23 @@ A document that a ranking names again counts where it stands first; in a file of
 
 The means are over all judged queries, as with trec_eval's `-c`: a judged query without results is a 0 and not left
 out. Queries without judgements are in no mean, and are counted.
+
+## What a question of an evaluation gets
+
+Each measure asked for gives each question, in each arm and repeat, exactly one score with a status:
+
+- `not_applicable`: there can be no value, and the reason says why. It counts nowhere, also where the question failed.
+- `error`: there would be a value, but what it rests on failed. Measures of a ranking and of retrieved text rest on
+  retrieval alone: a generator that fails leaves them alone.
+- `unscored`: the judge's reply was of no use, or found nothing to judge.
+- `scored`: a finite number.
+
+Rankings are of documents, each at the place of its best chunk (MaxP), and K counts distinct documents; a chunk that
+stands for equal ones in other documents ranks all of them. Measures of retrieved text look at the first K chunks. Both
+are for the arm `retrieved`: `oracle` is given the gold, `closed_book` retrieves nothing. Where only gold spans are
+written, a document that holds one has grade 1. A measure without a cutoff looks as deep as `evaluation.search_depth`.
+Answers are compared without their citation markers, and an answer that abstained is empty. Where the arm `oracle` has
+no gold passage to give, no measure of its answer is applicable.
 """
 
 

@@ -22,7 +22,9 @@ Ints: TypeAlias = NDArray[np.int64]
 Codes: TypeAlias = NDArray[np.int32]
 T = TypeVar("T")
 _BLOCK = 1 << 22
-_A, _B = np.uint32(2654435761), np.uint32(2246822519)
+_ODD = np.uint32(2654435761)
+_TABLE_BITS = 24
+_ROWS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,32 @@ def match_dicts(
     )
 
 
+def match_places(judgements: Sequence[Mapping[str, int]], places: Sequence[Mapping[str, int]]) -> Matched:
+    """The same from {document: grade} and {document: rank, 0 the best} of each query; queries are named by number."""
+    hits = [
+        (query, place[document], grade)
+        for query, (judged, place) in enumerate(zip(judgements, places, strict=True))
+        for document, grade in judged.items()
+        if document in place
+    ]
+    query, rank, grade = np.array(hits, np.int64).reshape(-1, 3).T
+    order = _order(query, rank)
+    starts = _starts(map(len, judgements), len(judgements))
+    judged_query = np.repeat(np.arange(len(judgements)), np.diff(starts))
+    every = chain.from_iterable(each.values() for each in judgements)
+    return Matched(
+        tuple(map(str, range(len(judgements)))),
+        (),
+        np.fromiter(map(len, places), np.int64, len(places)),
+        query[order],
+        rank[order],
+        grade[order],
+        starts,
+        judged_query,
+        _best_grades_first(judged_query, np.fromiter(every, np.int64, len(judged_query))),
+    )
+
+
 def _picked(tables: Iterable[Mapping[str, T]], shared: Sequence[set[str]]) -> Iterator[tuple[T, ...]]:
     """Of each table the values of these names."""
     for table, names in zip(tables, shared, strict=True):
@@ -193,32 +221,57 @@ def _numbered(names: Sequence[str], others: Sequence[str]) -> Ints:
 def _joined(run: Run, query: Ints, document: Codes) -> tuple[Ints, Ints, Ints]:
     """The rows of the run that are judged, the judgement of each, and its query, all in the run's own numbers.
 
-    Most rows are not judged: a table of hashes, a byte each, sorts nearly all of them out before any is searched for.
+    Most rows are not judged: a table of hashes sorts nearly all of them out. It holds one judgement a place; the few
+    that another one has driven out are searched for among the rows that found that other one.
     """
     known = np.flatnonzero((query >= 0) & (document >= 0))
     query, document = query[known], document[known]
-    bits = min(max((16 * len(known)).bit_length(), 8), 24)
-    table = np.zeros(1 << bits, np.bool_)
-    table[_hashes(query.astype(np.int32), document, bits)] = True
-    of_row = np.repeat(np.arange(len(run.queries), dtype=np.int32), np.diff(run.starts))
-    rows = np.flatnonzero(table[_hashes(of_row, run.document, bits)])
-    width = max(len(run.documents), 1)
-    judged = query * width + document
-    if (judged[1:] <= judged[:-1]).any():
-        order = np.argsort(judged)
-        judged, known = judged[order], known[order]
-    whose = of_row[rows].astype(np.int64)
-    wanted = whose * width + run.document[rows]
-    at = np.searchsorted(judged, wanted)
-    real = at < len(judged)
-    real[real] = judged[at[real]] == wanted[real]
-    return rows[real], known[at[real]], whose[real]
+    queries = len(run.queries)
+    bits = max(1, min((8 * len(known) // max(queries, 1)).bit_length(), _TABLE_BITS - queries.bit_length()))
+    table = np.full(queries << bits, -1, np.int32)
+    places = (query << bits) + _hashes(document, bits)
+    table[places] = np.arange(len(known), dtype=np.int32)
+    rows, at = _candidates(run, table, bits)
+    real = document[at] == run.document[rows]
+    driven_out = np.flatnonzero(table[places] != np.arange(len(known)))
+    if len(driven_out):
+        width = max(len(run.documents), 1)
+        keys = query[driven_out] * width + document[driven_out]
+        order = np.argsort(keys)
+        keys, driven_out = keys[order], driven_out[order]
+        others = np.flatnonzero(~real)
+        wanted = query[at[others]] * width + run.document[rows[others]]
+        found = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        same = keys[found] == wanted
+        at[others[same]] = driven_out[found[same]]
+        real[others[same]] = True
+    real = np.flatnonzero(real)
+    at = at[real]
+    return rows[real], known[at], query[at]
 
 
-def _hashes(query: Codes, document: Codes, bits: int) -> NDArray[np.uint32]:
-    mixed = query.view(np.uint32) * _B
-    mixed ^= document.view(np.uint32)
-    mixed *= _A
+def _candidates(run: Run, table: Codes, bits: int) -> tuple[Ints, Codes]:
+    """The rows whose place in the table is taken, and by what; block by block, so that all stays in the cache."""
+    places = np.arange(len(run.queries)) << bits
+    lengths = np.diff(run.starts)
+    rows, held = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
+    first = 0
+    while first < len(places):
+        last = max(first + 1, int(np.searchsorted(run.starts, run.starts[first] + _ROWS, side="right")) - 1)
+        start, end = run.starts[first], run.starts[last]
+        slots = np.repeat(places[first:last], lengths[first:last])
+        slots += _hashes(run.document[start:end], bits)
+        here = table[slots]
+        taken = np.flatnonzero(here >= 0)
+        rows.append(taken + start)
+        held.append(here[taken])
+        first = last
+    return np.concatenate(rows), np.concatenate(held)
+
+
+def _hashes(document: Codes, bits: int) -> NDArray[np.uint32]:
+    """A number below 2^bits for each document; at least one bit."""
+    mixed = document.view(np.uint32) * _ODD
     mixed >>= np.uint32(32 - bits)
     return mixed
 

@@ -6,15 +6,19 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rag.errors import Problem, UsageError
 
+if TYPE_CHECKING:
+    from eval.types import Observed
+
 Floats: TypeAlias = NDArray[np.float64]
 Setting: TypeAlias = int | str
+Family: TypeAlias = Literal["ranking", "span", "answer", "abstention", "citation", "judged"]
 
 _FORM = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9_-]*)(?:\((?P<inside>[^()]*)\))?(?:@(?P<cutoff>[0-9]+))?")
 _SETTING = re.compile(r"""\s*(?P<key>[a-z_]+)\s*=\s*(?P<quote>['"]?)(?P<value>[\w.-]+)(?P=quote)\s*""")
@@ -48,20 +52,33 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """When an observation has a value of a measure."""
+
+    rests_on: Literal["ranking", "answer"]
+    """What must not have failed: where it has, the score is an error."""
+    absent: Callable[[Observed], str | None]
+    """Why there can be no value, in a few words, whatever failed; None where there can be one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """What a measure is: all that docs/measures.md says of it, and how its values come about."""
 
     name: str
-    family: Literal["ranking", "span", "answer", "judged"]
-    """What `values` is given: for `ranking` a `matching.Matched`."""
+    family: Family
+    when: Condition
     says: str
     formula: str
     needs: str
     source: str
     missing: str
     """The rule for what is not there: results, judgements, replies."""
-    values: Callable[[Any, Measure], Floats]
-    """One float64 for each query."""
+    values: Callable[..., Any]
+    """(what `gathered.GATHER` gives its family, the measure) -> Floats: a finite value for each query or observation.
+
+    For `judged`: (judge, observation) -> an awaitable `judge.Verdict`.
+    """
     cutoff: Literal["required", "optional", "none"] = "none"
     low: float | None = 0.0
     high: float | None = 1.0
@@ -71,6 +88,8 @@ class Entry:
     """Other names that are read, and never printed."""
     trec_eval: str = ""
     """Its name in trec_eval, K for the cutoff."""
+    embeds: bool = False
+    """Whether it needs the vectors of answers."""
     version: int = 1
     """Goes up when values of before cannot be compared any more."""
 

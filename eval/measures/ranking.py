@@ -9,13 +9,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.measures.conditions import JUDGED_DOCUMENTS
 from eval.measures.matching import Ints, Matched
 from eval.measures.names import Entry, Floats, Measure, Parameter, setting
 
 _REL = {"rel": Parameter(1, "the lowest grade that is relevant")}
 _QRELS = "judgements of documents (qrels) and rankings"
 _GRADES = "graded judgements and rankings"
-_ZERO = "no results: 0; no relevant document judged: 0; no judgements: left out and counted; unjudged document: not relevant"
+_ZERO = "no results: 0; no relevant document judged: 0; no judgements: not applicable, counted; unjudged document: not relevant"
 
 
 def _level(measure: Measure, entry: Entry) -> int:
@@ -126,6 +127,7 @@ def _bpref(matched: Matched, measure: Measure) -> Floats:
 NDCG = Entry(
     name="nDCG",
     family="ranking",
+    when=JUDGED_DOCUMENTS,
     says="how much of the gain that the best ranking would bring in its first K documents this one brings",
     formula="DCG@K / DCG@K of all judged documents, best grade first; "
     "DCG@K = sum over ranks i <= K of gain(i) / log2(i + 1); gain = grade, 0 below 1",
@@ -141,6 +143,7 @@ NDCG = Entry(
 P = Entry(
     name="P",
     family="ranking",
+    when=JUDGED_DOCUMENTS,
     says="the share of the first K places that hold a relevant document",
     formula="relevant documents among the first K / K, also where fewer than K were retrieved",
     needs=_QRELS,
@@ -155,6 +158,7 @@ P = Entry(
 R = Entry(
     name="R",
     family="ranking",
+    when=JUDGED_DOCUMENTS,
     says="the share of the relevant documents that is found among the first K",
     formula="relevant documents among the first K / relevant documents judged",
     needs=_QRELS,
@@ -169,6 +173,7 @@ R = Entry(
 RR = Entry(
     name="RR",
     family="ranking",
+    when=JUDGED_DOCUMENTS,
     says="how high the first relevant document stands",
     formula="1 / rank of the first relevant document, 0 where none is among the first K",
     needs=_QRELS,
@@ -183,6 +188,7 @@ RR = Entry(
 AP = Entry(
     name="AP",
     family="ranking",
+    when=JUDGED_DOCUMENTS,
     says="precision at each relevant document, averaged over all relevant ones; its mean is MAP",
     formula="sum of P@i over the ranks i <= K of relevant documents / relevant documents judged",
     needs=_QRELS,
@@ -197,6 +203,7 @@ AP = Entry(
 SUCCESS = Entry(
     name="Success",
     family="ranking",
+    when=JUDGED_DOCUMENTS,
     says="whether any relevant document is among the first K (also called hit rate)",
     formula="1 if a relevant document is among the first K, else 0",
     needs=_QRELS,
@@ -210,17 +217,19 @@ SUCCESS = Entry(
 JUDGED = Entry(
     name="Judged",
     family="ranking",
+    when=JUDGED_DOCUMENTS,
     says="how far the other measures can be believed: the share of the first K documents that anybody judged",
     formula="judged documents, of whatever grade, among the first K / the smaller of K and the documents retrieved",
     needs=_QRELS,
     source="ir_measures (trec_eval's unj_K is its complement, but divides by K and takes negative grades as unjudged)",
-    missing="no results: 0; no judgements: left out and counted",
+    missing="no results: 0; no judgements: not applicable, counted",
     values=_judged,
     cutoff="required",
 )
 RPREC = Entry(
     name="Rprec",
     family="ranking",
+    when=JUDGED_DOCUMENTS,
     says="precision among as many documents as are relevant",
     formula="relevant documents among the first R / R, with R relevant documents judged",
     needs=_QRELS,
@@ -234,12 +243,13 @@ RPREC = Entry(
 BPREF = Entry(
     name="Bpref",
     family="ranking",
+    when=JUDGED_DOCUMENTS,
     says="how seldom a document judged not relevant stands above a relevant one; unjudged ones do not matter",
     formula="sum over retrieved relevant documents of 1 - min(n, R) / min(N, R), divided by R; n: documents judged "
     "not relevant above it, N: all of them, R: relevant documents judged; grades below 0 count as unjudged",
     needs=_QRELS,
     source="Buckley and Voorhees, Retrieval Evaluation with Incomplete Information, SIGIR 2004",
-    missing="no results: 0; no relevant document judged: 0; no judgements: left out and counted; "
+    missing="no results: 0; no relevant document judged: 0; no judgements: not applicable, counted; "
     "unjudged document: passed over",
     values=_bpref,
     parameters=_REL,

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.measures.conditions import GOLD_SPANS
+from eval.measures.names import Entry, Floats, Measure
 from rag.types import Span
 
 Spans: TypeAlias = Sequence[tuple[str, int, int]]
@@ -60,7 +63,11 @@ def union(spans: Iterable[tuple[str, int, int]]) -> dict[str, list[tuple[int, in
 
 def length(spans: Iterable[tuple[str, int, int]]) -> int:
     """Characters that the spans cover together."""
-    return sum(end - start for merged in union(spans).values() for start, end in merged)
+    return _covered(union(spans))
+
+
+def _covered(parts: dict[str, list[tuple[int, int]]]) -> int:
+    return sum(end - start for merged in parts.values() for start, end in merged)
 
 
 def _over(
@@ -78,7 +85,8 @@ def _over(
 def _recall(gold: Spans, ranking: Ranking) -> float:
     covered = (place for chunk in ranking for place in chunk)
     wanted = union(gold)
-    return length(both for _, both in _shared(wanted, covered)) / length(gold)
+    shared = _shared(wanted, covered)
+    return length(both for _, both in shared) / _covered(wanted) if shared else 0.0
 
 
 def _precision(gold: Spans, ranking: Ranking) -> float:
@@ -90,8 +98,7 @@ def _precision(gold: Spans, ranking: Ranking) -> float:
             # gold at another place of an equal chunk is gold at the same characters of this one
             shift = own.start - place.start
             relevant.append((own.doc_id, start + shift, min(end + shift, own.end)))
-    retrieved = length(chunk[0] for chunk in ranking)
-    return length(relevant) / retrieved if retrieved else 0.0
+    return length(relevant) / length(chunk[0] for chunk in ranking) if relevant else 0.0
 
 
 def _hit(gold: Spans, ranking: Ranking) -> float:
@@ -112,6 +119,68 @@ def _shared(
     return [
         (place, (place.doc_id, max(start, place.start), min(end, place.end)))
         for place in places
-        for start, end in wanted.get(place.doc_id, ())
+        if place.doc_id in wanted
+        for start, end in wanted[place.doc_id]
         if start < place.end and place.start < end
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """The chunks of some questions, and the spans that they should cover."""
+
+    gold: Sequence[Spans]
+    rankings: Sequence[Ranking]
+
+
+def _entry_values(
+    of: Callable[[Sequence[Spans], Sequence[Ranking], int], Floats],
+) -> Callable[[Retrieved, Measure], Floats]:
+    def values(retrieved: Retrieved, measure: Measure) -> Floats:
+        assert measure.cutoff is not None
+        return of(retrieved.gold, retrieved.rankings, measure.cutoff)
+
+    return values
+
+
+_NEEDS = "gold spans and rankings of chunks"
+_MISSING = "no results: 0; no gold span: not applicable"
+_SOURCE = "token-wise recall and precision of chunks (Smith and Troynikov, Evaluating Chunking, 2024), in characters"
+SPAN_R = Entry(
+    name="SpanR",
+    family="span",
+    when=GOLD_SPANS,
+    says="how much of the gold text stands in the first K chunks",
+    formula="characters of the union of gold spans that the first K chunks cover / characters of that union",
+    needs=_NEEDS,
+    source=_SOURCE,
+    missing=_MISSING,
+    values=_entry_values(span_recall),
+    cutoff="required",
+    aliases=("SpanRecall",),
+)
+SPAN_P = Entry(
+    name="SpanP",
+    family="span",
+    when=GOLD_SPANS,
+    says="how much of the text of the first K chunks is gold",
+    formula="characters of the union of the first K chunks that are gold / characters of that union",
+    needs=_NEEDS,
+    source=_SOURCE,
+    missing=_MISSING,
+    values=_entry_values(span_precision),
+    cutoff="required",
+    aliases=("SpanPrecision",),
+)
+SPAN_HIT = Entry(
+    name="SpanHit",
+    family="span",
+    when=GOLD_SPANS,
+    says="whether one of the first K chunks holds a whole gold span",
+    formula="1 if a gold span lies within one of the first K chunks, else 0",
+    needs=_NEEDS,
+    source="ragline; Success@K with a chunk as relevant that holds a whole gold span",
+    missing=_MISSING,
+    values=_entry_values(span_hit),
+    cutoff="required",
+)

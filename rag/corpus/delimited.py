@@ -13,6 +13,7 @@ from rag.corpus.page import Unreadable
 from rag.corpus.records import RECORD_LIMIT, Rows, refuse_equal_names
 from rag.corpus.spec import CorpusSpec
 from rag.corpus.unpack import joined
+from rag.counted import counted
 
 _HEAD = 64 * 1024
 
@@ -53,7 +54,7 @@ def rows(file: BinaryIO, spec: CorpusSpec, delimiter: str | None = None) -> Rows
                 names = _names(cells)
                 continue
             if len(cells) != len(names):
-                wrong = Unreadable("columns", f"{len(cells)} cells where the header has {len(names)}")
+                wrong = Unreadable("columns", f"{counted(len(cells), 'cell')} where the header has {len(names)}")
                 yield table.line_num, wrong
             else:
                 yield table.line_num, dict(zip(names, cells, strict=True))

@@ -60,19 +60,25 @@ def _lines(file: BinaryIO) -> Iterator[bytes | Unreadable]:
 
 def parse(line: bytes, encoding: str | None = None) -> dict[str, Any]:
     """One line as an object. Raises Unreadable where JSON is loose or not an object."""
+    value = parse_value(line, encoding)
+    if not isinstance(value, dict):
+        raise Unreadable("json", f"{type(value).__name__}, not an object")
+    return value
+
+
+def parse_value(data: bytes, encoding: str | None = None) -> Any:
+    """Any JSON value. Raises Unreadable where JSON is loose."""
     try:
-        text = line.decode("utf-8")
+        text = data.decode("utf-8")
     except UnicodeDecodeError:
-        text = decode(line, encoding)
+        text = decode(data, encoding)
     try:
         value = _DECODER.decode(text)
     except RecursionError as error:
         raise Unreadable("nesting", "nested too deeply") from error
     except ValueError as error:
         raise Unreadable("json", f"not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise Unreadable("json", f"{type(value).__name__}, not an object")
-    if _SURROGATE.search(line):
+    if _SURROGATE.search(data):
         _refuse_surrogates(value)
     return value
 
@@ -100,7 +106,7 @@ def _finite(number: str) -> float:
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_finite, parse_constant=_constant)
 
 
-def _refuse_surrogates(value: dict[str, Any]) -> None:
+def _refuse_surrogates(value: Any) -> None:
     try:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:

@@ -22,6 +22,7 @@ from rag.corpus.spec import CorpusSpec
 from rag.corpus.spool import Spool
 from rag.corpus.unpack import BOMB_FREE, BOMB_RATIO, unpacked, unpacked_whole
 from rag.corpus.worker import Worker
+from rag.counted import counted
 from rag.errors import CorpusFailed, Problem, RaglineError
 from rag.types import Document, Excluded, Json
 
@@ -70,13 +71,16 @@ def _refuse_twins(files: _Files, spool: Spool) -> None:
     """Equal ids are rare, so only their files are read ahead: an empty twin is no document and does no harm."""
     problems = list(itertools.islice(_twins(files, spool), _PAIRS))
     if problems:
-        more = " or more" * (len(problems) == _PAIRS)
-        what = f"two documents have the same id, {len(problems)}{more} times; the first: {problems[0].what}"
+        times = f"{len(problems)} or more times" if len(problems) == _PAIRS else counted(len(problems), "time")
+        what = f"two documents have the same id, {times}; the first: {problems[0].what}"
         raise CorpusFailed(what, problems)
 
 
 def _twins(files: _Files, spool: Spool) -> Iterator[Problem]:
-    remedy = "rename one, leave one out with [corpus] exclude, or give the records ids with [corpus] id_column"
+    remedy = (
+        "rename one, or leave it out with corpus.exclude; for records set corpus.id_column to a column of unique ids, "
+        'or to "" for ids made of file and content'
+    )
     for doc_id, group in itertools.groupby(_merged(files, spool), key=itemgetter(0)):
         keys = list(group)
         if len(keys) > 1:

@@ -64,7 +64,7 @@ class RecordMaker:
                 yield Excluded(source, "read", "failed", f"{type(error).__name__}: {error}"[:500])
 
     def _document(self, row: Mapping[str, Any], source: str) -> Document:
-        columns = self._columns(row)
+        columns = self.columns(row)
         value = {whole(name): plain(item, _DEPTH, _ANY_NUMBER) for name, item in row.items()}
         sha256 = hashlib.sha256(canonical(value)).hexdigest()
         text = value[columns.text]
@@ -97,7 +97,8 @@ class RecordMaker:
             )
         return str(value)
 
-    def _columns(self, row: Mapping[str, Any]) -> Columns:
+    def columns(self, row: Mapping[str, Any]) -> Columns:
+        """Which column of this row is what. Raises Unreadable where none is known to hold the text."""
         names = tuple(row)
         known = self._known.get(names)
         if known is None:
@@ -110,11 +111,9 @@ class RecordMaker:
         spec = self.spec
         text = _column(names, spec.text_column, "text")
         if text is None:
-            asked = (
-                f"no column {spec.text_column!r}" if spec.text_column else "no column that is known to hold the text"
-            )
+            wanted = " or ".join(map(repr, spec.text_column)) or "that is known to hold the text"
             there = ", ".join(map(repr, names[:30])) or "none"
-            raise Unreadable("columns", f"{asked}; columns: {there[:500]}. Name it in [corpus] text_column")
+            raise Unreadable("columns", f"no column {wanted}; columns: {there[:500]}. Name it in [corpus] text_column")
         return Columns(_column(names, spec.id_column, "id"), text, _column(names, spec.title_column, "title"))
 
 
@@ -125,9 +124,10 @@ def refuse_equal_names(names: list[str]) -> None:
         raise Unreadable("columns", f"columns with the same name: {', '.join(map(repr, twice))}")
 
 
-def _column(names: tuple[str, ...], wanted: str | None, part: str) -> str | None:
-    if wanted is not None:
-        return wanted if wanted in names else None
+def _column(names: tuple[str, ...], wanted: tuple[str, ...], part: str) -> str | None:
+    if wanted:
+        # "" is no column, though a table written with its row numbers has one of that name
+        return next((name for name in wanted if name and name in names), None)
     usual = _USUAL[part]
     found = [name for name in names if name.casefold() in usual]
     return min(found, key=lambda name: usual.index(name.casefold()), default=None)

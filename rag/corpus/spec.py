@@ -27,9 +27,10 @@ class CorpusSpec:
     exclude: tuple[str, ...] = ()
     encoding: str | None = None
     """Tried where a file has no byte order mark and is not UTF-8."""
-    id_column: str | None = None
-    text_column: str | None = None
-    title_column: str | None = None
+    id_column: tuple[str, ...] = ()
+    """Names of columns, of which a row takes the first that it has; () for the usual names, ("",) for no column."""
+    text_column: tuple[str, ...] = ()
+    title_column: tuple[str, ...] = ()
     store: Path | None = None
     """Where this program writes: below a listed folder it is one excluded row, never read as documents."""
 
@@ -49,7 +50,7 @@ class CorpusSpec:
         """What decides how a file is read. What is listed shows in the snapshot and is not repeated here."""
         return {
             "encoding": self.encoding,
-            "id_column": self.id_column,
-            "text_column": self.text_column,
-            "title_column": self.title_column,
+            "id_column": list(self.id_column),
+            "text_column": list(self.text_column),
+            "title_column": list(self.title_column),
         }

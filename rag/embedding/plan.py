@@ -31,14 +31,21 @@ class Terms:
             return 0.0
         return None if self.usd_per_million is None else tokens * self.usd_per_million / 1e6
 
-    def allows(self, tokens: int) -> bool:
-        """Whether a run that has been billed `tokens` in all is within its caps."""
+    def crossed(self, tokens: int) -> str:
+        """The cap that a run crosses which is billed `tokens` in all; empty where it is within its caps."""
         usd = self.usd(tokens)
         if self.max_tokens is not None and tokens > self.max_tokens:
-            return False
+            return f"max_tokens = {self.max_tokens:,}"
         if usd is None:
-            return tokens == 0 or self.max_tokens is not None
-        return self.free or self.max_usd is None or usd <= self.max_usd
+            return (
+                "" if tokens == 0 or self.max_tokens is not None else "max_tokens, which is needed: no price is known"
+            )
+        within = self.free or self.max_usd is None or usd <= self.max_usd
+        return "" if within else f"max_usd = {self.max_usd:g}"
+
+    def allows(self, tokens: int) -> bool:
+        """Whether a run that has been billed `tokens` in all is within its caps."""
+        return not self.crossed(tokens)
 
 
 @dataclass(frozen=True, slots=True)

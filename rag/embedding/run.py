@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag import storage
+from rag.counted import counted
 from rag.embedding.cache import VectorCache
 from rag.embedding.plan import Terms
 from rag.errors import OverBudget
@@ -99,7 +100,7 @@ class Sender:
 
     def _over(self, planned: int) -> OverBudget:
         tokens = self.spent.tokens + self._reserved
-        kept = f"{self.spent.texts:,} texts of this run are paid and kept"
+        kept = f"{counted(self.spent.texts, 'text')} of this run paid and kept"
         if self.terms.usd(1) is None and self.terms.max_tokens is None:
             what = f"no price is known for {self.model.identity.name}, so a token cap is needed before anything is sent"
             remedy = "give --max-tokens N (or embedding.max_tokens), or its price under [prices]"
@@ -109,6 +110,6 @@ class Sender:
         else:
             usd = self.terms.usd(tokens) or 0.0
             more = self.terms.usd(planned) or 0.0
-            what = f"the next request would cross max_usd = {self.terms.max_usd:.2f} ({usd:.4f} used, {more:.4f} more); {kept}"
+            what = f"the next request would cross max_usd = {self.terms.max_usd:g} ({usd:.4f} used, {more:.4f} more); {kept}"
             remedy = "raise --max-usd and run again: only the rest is sent"
         return OverBudget.at("embedding", what, remedy)

@@ -16,22 +16,26 @@ from rag.types import Answer, Completion, Passage, Usage
 
 CUT = " …"
 """Ends the text of an answer that reached max_tokens."""
-_REFUSED = frozenset({"refusal", "content_filter"})
+REFUSED = frozenset({"refusal", "content_filter"})
+"""Reasons to finish that leave no answer."""
 _ENDS = frozenset(".!?…。\n\r\"'”’*_`)][")  # noqa: RUF001 - typographic quotes end sentences
 
 
 class GroundedGenerator:
-    """**Generator** over a chat model and a prompt. Without passages, or a question, the model is not called."""
+    """**Generator** over a chat model and a prompt.
+
+    The model is not called without a question, nor without passages where the prompt has a place for them.
+    """
 
     def __init__(self, chat: ChatModel, prompt: Prompt, max_tokens: int) -> None:
         self.name = chat.name
-        self._chat = chat
-        self._prompt = prompt
-        self._max_tokens = max_tokens
+        self.chat = chat
+        self.prompt = prompt
+        self.max_tokens = max_tokens
 
     async def close(self) -> None:
         """Let go of the chat model's connections."""
-        close = getattr(self._chat, "close", None)
+        close = getattr(self.chat, "close", None)
         if close is not None:
             await close()
 
@@ -41,14 +45,14 @@ class GroundedGenerator:
         Raises what the chat model raises; ProviderFailed also for a refusal, and for an empty reply that was cut off:
         neither says anything about the passages.
         """
-        if not passages or not question.strip():
+        if self._needless(question, passages):
             yield ABSTENTION
             yield self._abstained(question, passages, self.name, Usage())
             return
-        reply = _Reply(self._prompt.abstain)
+        reply = _Reply(self.prompt.abstain)
         heard = 0
         completion: Completion | None = None
-        async for item in self._chat.stream(self._prompt.messages(question, passages), self._max_tokens):
+        async for item in self.chat.stream(self.prompt.messages(question, passages), self.max_tokens):
             if isinstance(item, Completion):
                 completion = item
                 break
@@ -67,20 +71,23 @@ class GroundedGenerator:
 
     async def complete(self, question: str, passages: Sequence[Passage]) -> Answer:
         """The same answer, asked for whole."""
-        if not passages or not question.strip():
+        if self._needless(question, passages):
             return self._abstained(question, passages, self.name, Usage())
-        completion = await self._chat.complete(self._prompt.messages(question, passages), self._max_tokens)
-        reply = _Reply(self._prompt.abstain)
+        completion = await self.chat.complete(self.prompt.messages(question, passages), self.max_tokens)
+        reply = _Reply(self.prompt.abstain)
         reply.feed(completion.text)
         reply.end(cut=completion.finish_reason == "length")
         return self._made(question, passages, completion, reply)
 
+    def _needless(self, question: str, passages: Sequence[Passage]) -> bool:
+        return not question.strip() or (self.prompt.takes_passages and not passages)
+
     def _made(self, question: str, passages: Sequence[Passage], completion: Completion, reply: _Reply) -> Answer:
-        if completion.finish_reason in _REFUSED:
+        if completion.finish_reason in REFUSED:
             raise _failed(self.name, f"the model refused ({completion.finish_reason})", "ask something else")
         if reply.abstains:
             if completion.finish_reason == "length" and not completion.text.strip():
-                what = f"the model wrote nothing within max_tokens = {self._max_tokens}"
+                what = f"the model wrote nothing within max_tokens = {self.max_tokens}"
                 raise _failed(self.name, what, "raise generation.max_tokens: models that think first need more")
             return self._abstained(question, passages, completion.model, completion.usage)
         return Answer(
@@ -90,12 +97,12 @@ class GroundedGenerator:
             citations=cited(reply.text, passages),
             passages=tuple(passages),
             model=completion.model,
-            prompt=self._prompt.label,
+            prompt=self.prompt.label,
             usage=completion.usage,
         )
 
     def _abstained(self, question: str, passages: Sequence[Passage], model: str, usage: Usage) -> Answer:
-        return Answer(question, ABSTENTION, True, (), tuple(passages), model, self._prompt.label, usage)  # noqa: FBT003
+        return Answer(question, ABSTENTION, True, (), tuple(passages), model, self.prompt.label, usage)  # noqa: FBT003
 
 
 class _Reply:

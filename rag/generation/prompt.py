@@ -21,6 +21,8 @@ from rag.types import Message, Passage
 ABSTENTION = "The passages do not answer this."
 """What an abstaining answer says, whoever wrote it."""
 ANSWER_PROMPT = "answer.v1"
+CLOSED_BOOK_PROMPT = "closed_book.v1"
+"""Asks for what the model knows by itself: it takes a question and no passages."""
 PLACEHOLDERS = ("question", "passages")
 
 _FRONT = re.compile(r"\A---[ \t]*\n(.*?\n)??---[ \t]*(?:\n|\Z)", re.DOTALL)
@@ -85,6 +87,10 @@ class Prompt:
     def label(self) -> str:
         """Name and version, as in `answer.v1`."""
         return f"{self.name}.v{self.version}"
+
+    @property
+    def takes_passages(self) -> bool:
+        return "{passages}" in self.user
 
     def fill(self, values: Mapping[str, str]) -> tuple[Message, ...]:
         """The messages, each `{name}` of the user message replaced by its value in one pass: values are never filled.

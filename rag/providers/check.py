@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from rag.counted import counted
 from rag.ports import Floats
 
 
@@ -27,7 +28,7 @@ def in_order(items: Sequence[tuple[int, NDArray[np.float32]]], count: int, dimen
     Returns float32 [count, d]. Raises BadReply.
     """
     if len(items) != count:
-        raise BadReply(f"{len(items)} vectors for {count} texts")
+        raise BadReply(f"{counted(len(items), 'vector')} for {counted(count, 'text')}")
     if count == 0:
         raise BadReply("nothing was asked")
     width = dimensions or len(items[0][1])
@@ -35,7 +36,7 @@ def in_order(items: Sequence[tuple[int, NDArray[np.float32]]], count: int, dimen
     seen = np.zeros(count, np.bool_)
     for index, vector in items:
         if not 0 <= index < count:
-            raise BadReply(f"a vector with index {index} for {count} texts")
+            raise BadReply(f"a vector with index {index} for {counted(count, 'text')}")
         if seen[index]:
             raise BadReply(f"two vectors with index {index}")
         if vector.shape != (width,):

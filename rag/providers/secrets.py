@@ -52,6 +52,11 @@ class Key:
         return False
 
 
+def hidden(text: str) -> str:
+    """The text without anything shaped like a key."""
+    return Key("").hide(text)
+
+
 def key_variable(settings: ModelSettings) -> str:
     """The environment variable that holds the key; empty when none is to be sent.
 

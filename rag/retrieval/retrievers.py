@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from rag.types import Hit
 Embed = Callable[[Sequence[str]], Awaitable[Floats]]
 """Questions -> their vectors, float32 [n, d], in order, by the model of the version."""
 Rows = NDArray[np.int64]
+_DEEPER = 4
+"""How many times deeper the next pool is."""
 
 
 class DenseRetriever:
@@ -59,8 +62,9 @@ class LexicalRetriever:
 class FusedRetriever:
     """Both, fused over the best `pool` of each.
 
-    The pool is fixed by the settings' k, so that an evaluation that looks deeper than a question does ranks the same;
-    only what asks for more than the pool enlarges it.
+    The pool is fixed by the settings' k, so that an evaluation that looks deeper than a question does ranks the same.
+    Whoever asks for more than a pool holds is given the rest of a deeper one behind it, at scores below it: the rank of
+    a row never depends on how many are asked for.
     """
 
     def __init__(
@@ -78,10 +82,27 @@ class FusedRetriever:
         self._pool = pool
 
     async def retrieve_many(self, questions: Sequence[str], k: int, rows: Rows | None = None) -> list[list[Hit]]:
-        depth = max(self._pool, k)
+        depth = self._pool
+        found = await self._fused(questions, depth, rows)
+        # a side that has less than it was asked for has no more
+        while short := [place for place, hits in enumerate(found) if depth <= len(hits) < k]:
+            depth *= _DEEPER
+            for place, hits in zip(short, await self._fused([questions[at] for at in short], depth, rows), strict=True):
+                found[place] += _behind(found[place], hits)
+        return [hits[:k] for hits in found]
+
+    async def _fused(self, questions: Sequence[str], depth: int, rows: Rows | None) -> list[list[Hit]]:
         near = await self._dense.rank(questions, depth, rows)
         worded = self._lexical.rank(questions, depth, rows)
-        return [self._fuse(*sides, k, self._weights) for sides in zip(near, worded, strict=True)]
+        return [self._fuse(*sides, 2 * depth, self._weights) for sides in zip(near, worded, strict=True)]
+
+
+def _behind(above: Sequence[Hit], deeper: Sequence[Hit]) -> list[Hit]:
+    """The hits of a deeper ranking that are not above, in its order, lowered where the best of them would stand higher."""
+    seen = {hit.row for hit in above}
+    rest = [hit for hit in deeper if hit.row not in seen]
+    lower = max(0.0, rest[0].score - above[-1].score) if rest else 0.0
+    return [replace(hit, score=hit.score - lower) for hit in rest]
 
 
 Make = Callable[[DenseRetriever, LexicalRetriever, Weights, int], Retriever]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -163,8 +164,12 @@ def test_rollback_gives_back_the_old_answers_and_holds(ragline: Any, place: Path
     assert (held.code, held.json["reason"], held.json["ok"]) == (6, "held", False)
     status = ragline("status", "--json").json
     assert status["hold"]["reason"] == "not true"
-    assert ragline("publish", "--json").json["version"] == 2
+    again = ragline("publish")
+    assert "version 2, the newest, which" in again.out
+    assert "rolled back (not true) is live; the hold is lifted" in again.out
     assert ragline("status", "--json").json["hold"] is None
+    assert "now 2" in ragline("rollback").out
+    assert ragline("publish", "1", "--json").json["lifted"]["from_version"] == 2
 
 
 def test_verify_names_file_digests_and_remedy_and_repair_mends(ragline: Any, place: Path) -> None:
@@ -285,6 +290,56 @@ def test_bad_input_gets_one_clear_message_and_its_exit_code(
         assert ragline(*words, "--json").json["error"]["message"]
 
 
+def test_the_flags_of_every_command_may_stand_before_it_and_behind_it(ragline: Any) -> None:
+    said = ragline("--set", "retrieval.k=2", "--json", "settings", "--set", "retrieval.mode=dense", "--store", "there")
+    rows = {row["key"]: row["value"] for row in said.json["settings"]}
+    assert (rows["retrieval.k"], rows["retrieval.mode"], Path(rows["store"]).name) == (2, "dense", "there")
+    assert ragline("--store", "a", "--json", "status", "--store", "b").json["store"].endswith("/b")
+    assert ragline("--json").json["error"]["message"] == "no command is named"
+    assert "did you mean status?" in ragline("statsu").err
+
+
+def test_of_many_mistakes_a_person_reads_ten_and_a_program_all(ragline: Any) -> None:
+    sets = [word for number in range(14) for word in ("--set", f"retrieval.x{number}=1")]
+    problems = ragline("plan", *sets, "--json").json["error"]["problems"]
+    assert len(problems) == 14
+    said = ragline("plan", *sets).err
+    assert sum(f"{problem['where']}: " in said for problem in problems) == 10
+    assert said.count(problems[0]["remedy"]) == 1
+    assert said.endswith("  and 4 more, which --json lists\n")
+
+
+def test_a_version_is_asked_as_it_was_made_and_a_flag_that_says_otherwise_is_told_so(ragline: Any) -> None:
+    ragline("index", "--set", "chunking.max_tokens=100")
+    same = ("chunking.max_tokens=100", "chunking.strategy=structure", "index.kind=auto", "retrieval.k=1")
+    assert ragline("ask", "Who closes the pass?", *(word for text in same for word in ("--set", text))).err == ""
+    assert ragline("ask", "Who closes the pass?").err == "", "settings that change by themselves are no surprise"
+    other = ("chunking.max_tokens=90", "embedding.model=openai/text-embedding-3-small", "index.kind=hnsw")
+    said = ragline("ask", "Who closes the pass?", *(word for text in other for word in ("--set", text)))
+    made = "chunking.max_tokens = 100, embedding.model = local/wordllama, index.kind = flat"
+    assert f"version 1 was made with {made}" in said.err
+    assert "Lucie Ferrand" in said.out
+
+
+def test_a_new_index_that_a_flag_names_says_whose_corpus_it_takes(ragline: Any, place: Path) -> None:
+    said = ragline("index", "--index", "notes")
+    assert said.code == 0
+    assert f"index notes is new, and is made of the corpus of {place / 'ragline.toml'} ({place / 'docs'})" in said.err
+    assert "is new" not in ragline("plan", "--index", "notes").err
+    assert "is new" not in ragline("plan", "--index", "more", "--set", 'corpus.paths=["docs"]').err
+    assert "is new" not in ragline("plan").err
+
+
+def test_one_is_not_counted_in_the_plural(ragline: Any, place: Path) -> None:
+    for name in ("pass.md", "depot.md"):
+        (place / "docs" / name).unlink()
+    said = ragline("index")
+    assert "1 document, 1 chunk: 1 text embedded, 0 from the cache" in said.out
+    told = "\n".join(ragline(*words).out for words in (["status"], ["verify"], ["gc"], ["plan", "--rehash"]))
+    assert "1 document, 1 chunk" in told
+    assert re.findall(r"\b1 \w+s\b(?<! is)(?<! was)", told) == []
+
+
 def test_settings_name_the_origin_of_each_value_and_all_mistakes_at_once(
     ragline: Any, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,6 +369,17 @@ def test_a_store_of_a_newer_version_is_refused(ragline: Any, place: Path) -> Non
     said = ragline("index")
     assert said.code == 2
     assert "upgrade" in said.err
+
+
+def test_what_a_file_lacks_is_told_once_with_the_setting_that_helps(ragline: Any, place: Path) -> None:
+    (place / "docs" / "a.csv").write_text("id,body\n1,one\n2,two\n")
+    (place / "docs" / "b.csv").write_text("id,article\n3,three\n4,four\n5,five\n")
+    said = ragline("index")
+    assert said.code == 1
+    assert said.err.count("b.csv") == 1
+    assert "b.csv:2, and 2 more records of it: columns: no column" in said.err
+    assert "corpus.text_column and corpus.id_column take a list" in said.err
+    assert ragline("index", "--set", 'corpus.text_column=["article", "body"]').code == 0
 
 
 def test_two_documents_with_one_id_are_named_both(ragline: Any, place: Path) -> None:

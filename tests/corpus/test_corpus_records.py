@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import math
+import re
 import tarfile
 from decimal import Decimal
 from pathlib import Path
@@ -86,9 +87,29 @@ def test_the_usual_names_are_known(tmp_path: Path, text: str, id_: str, title: s
 
 def test_columns_of_the_settings_come_first(tmp_path: Path) -> None:
     row = {"text": "no", "q": "yes", "id": 1, "n": "i", "title": "no", "t": "yes"}
-    (document,) = documents(items(tmp_path, {"r.jsonl": lines(row)}, text_column="q", id_column="n", title_column="t"))
+    (document,) = documents(
+        items(tmp_path, {"r.jsonl": lines(row)}, text_column=("q",), id_column=("n",), title_column=("t",))
+    )
     assert (document.text, document.doc_id, document.title) == ("yes", "i", "yes")
     assert document.metadata == {"text": "no", "id": 1, "title": "no"}
+
+
+def test_files_with_different_columns_are_read_together_by_the_first_name_that_each_has(tmp_path: Path) -> None:
+    files: dict[str, bytes | str] = {
+        "a.csv": ",id,body\n0,7,one\n",
+        "b.csv": ",id,article\n0,7,two\n",
+        "c.jsonl": lines({"words": "three"}),
+    }
+    text = ("article", "body")
+    found = items(tmp_path, files, text_column=text, id_column=("",))
+    assert sorted(document.text for document in documents(found)) == ["one", "two"]
+    assert all(re.fullmatch(r"[ab]\.csv#[0-9a-f]{16}", document.doc_id) for document in documents(found))
+    assert reasons(found) == [("c/c.jsonl:1", "columns")]
+    (left_out,) = (item for item in found if isinstance(item, Excluded))
+    assert "no column 'article' or 'body'; columns: 'words'" in left_out.detail
+    with pytest.raises(CorpusFailed) as caught:
+        items(tmp_path, files, text_column=text)
+    assert 'corpus.id_column to a column of unique ids, or to ""' in caught.value.problems[0].remedy
 
 
 def test_a_row_whose_text_cannot_be_told_names_its_columns_and_the_setting(tmp_path: Path) -> None:
@@ -313,7 +334,7 @@ def test_ids_that_only_look_alike_are_different_documents(tmp_path: Path) -> Non
 
 def test_the_identity_of_a_reading_names_the_readers_in_use(tmp_path: Path) -> None:
     items(tmp_path, {"r.jsonl.gz": gzip.compress(lines({"text": "x"}).encode()), "a.md": "x"})
-    spec = CorpusSpec((tmp_path / "c",), text_column="text")
+    spec = CorpusSpec((tmp_path / "c",), text_column=("text",))
     identity = reading_identity(snapshot(spec, None, LATER), spec)
     assert identity == {**spec.identity(), "readers": ["jsonl/1", "markdown/1"]}
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from eval.questions import read, sample
+from eval.datasets.canonical import read
+from eval.datasets.select import sample
 from eval.retrieval import evaluate_retrieval
 from rag import wiring
 from rag.pipeline import Options, reindex

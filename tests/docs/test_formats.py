@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from eval import answers, cached
+from eval.answers import AnswerStore, Kept
 from rag.digest import canonical, text_keys
 from rag.embedding import ledger
 from rag.embedding.cache import Segment, VectorCache, namespaces, segment_names
@@ -30,6 +32,8 @@ from rag.index.versions import Versions
 from rag.pipeline import LAST
 from rag.retrieval.lexical import LexicalIndex
 from rag.storage import lock, lock_holder
+from rag.types import Completion, Message, Usage
+from tests.generation.making import Scripted
 from tests.house import House
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,6 +49,8 @@ DOCUMENTS = {
     '{"id": "r2", "title": "Gamma", "text": "The third letter again.", "size": 2.5}\n',
     "film.mp4": "no text\n",
 }
+
+REPLIES = {"0" * 64: 0.5, "1" * 64: None}
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     house.sets = []
     found = Versions(house.store, "main")
     found.rollback(None, "wrong prices", "somebody")
+    with AnswerStore(house.store / answers.FILE, house.parts().clock) as store:
+        for key, usd in REPLIES.items():
+            store.put(key, Kept(Completion("Älpha", "toy-1", Usage(1, 9, 2, usd)), 1.25))
     texts = house.sent()
     keys = text_keys(house.model.identity, "passage", texts)
     return Place(root, house, {key.tobytes().hex(): text for key, text in zip(keys, texts, strict=True)})
@@ -250,6 +259,10 @@ def ledger_lines(place: Place, lines: list[str]) -> None:
     assert len(entries) == 3, "two runs and an experiment"
 
 
+def answer_lines(_place: Place, lines: list[str]) -> None:
+    assert lines == ["1", *(f"{key} toy-1 {usd} 1.25 True" for key, usd in REPLIES.items())]
+
+
 def lock_lines(_place: Place, lines: list[str]) -> None:
     assert lines == ["free, last held by ragline index"]
 
@@ -278,6 +291,7 @@ CHECKS: dict[str, Callable[[Place, list[str]], None]] = {
     "opened/": opened_lines,
     "last.json": last_lines,
     "The ledger": ledger_lines,
+    "answers.sqlite": answer_lines,
     ".lock": lock_lines,
     "content_digest": digest_lines,
 }
@@ -303,7 +317,25 @@ def test_every_file_of_a_store_is_in_the_list_and_every_line_of_it_is_a_file(pla
             fitting = {pattern for pattern, expression in expressions.items() if re.fullmatch(expression, name)}
             assert fitting, name
             unseen -= fitting
-    assert {name for name in unseen if "/experiments/" not in name and not name.startswith("staging/")} == set()
+    passing = ("staging/", "answers.sqlite-<", "answers.sqlite.damaged")
+    assert {name for name in unseen if "/experiments/" not in name and not name.startswith(passing)} == set()
+
+
+def test_the_key_of_a_reply_is_the_one_of_the_page(place: Place) -> None:
+    with AnswerStore(None, place.house.parts().clock) as store:
+        chat = cached.CachedChat(Scripted(), store, "http://box/v1", "f" * 64, {"temperature": 0}, 2)
+        found = chat.key([Message("system", "ä"), Message("user", "?")], 50)
+    stated = {
+        "format": 1,
+        "model": "test/scripted",
+        "base_url": "http://box/v1",
+        "prompt_sha256": "f" * 64,
+        "parameters": {"temperature": 0},
+        "max_tokens": 50,
+        "messages": [["system", "ä"], ["user", "?"]],
+        "repeat": 2,
+    }
+    assert found == hashlib.sha256(json.dumps(stated, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def test_a_held_lock_is_said_to_be_held(tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,6 +436,15 @@ def newer_ledger(place: Place) -> None:
         assert len(list(ledger.entries(place.store))) == len(before) + 1
 
 
+def newer_answers(place: Place) -> None:
+    import sqlite3
+
+    path = place.root / answers.FILE
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 2")
+    AnswerStore(path, place.house.parts().clock).close()
+
+
 @contextlib.contextmanager
 def changed(path: Path, data: bytes) -> Any:
     before = path.read_bytes()
@@ -428,6 +469,7 @@ NEWER: dict[str, Callable[[Place], None]] = {
         place.versions.root / LAST, lambda: read_sealed(place.versions.root / LAST)
     ),
     "ledger": newer_ledger,
+    "answers.sqlite": newer_answers,
 }
 
 
@@ -455,6 +497,8 @@ def test_the_versions_of_the_page_are_those_of_the_code() -> None:
         memory.FORMAT,
         snapshot.FORMAT,
         ledger.FORMAT,
+        answers.FORMAT,
+        cached.KEY_FORMAT,
     ]
     # raised with a format: then its line in the table, its section and CHANGELOG.md change, too
-    assert numbers == [1] * 8
+    assert numbers == [1] * 10

@@ -19,16 +19,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.measures.answers import (
-    Abstention,
-    abstention,
-    abstention_errors,
-    lcs,
-    rouge_l,
-    rouge_tokens,
-    squad_tokens,
-    token_scores,
-)
+from eval.measures.abstention import Abstention, abstention, abstention_errors
+from eval.measures.answers import lcs, rouge_l, rouge_tokens, squad_tokens, token_scores
 
 # letters that change with case, marks, dashes, digits of other scripts, white space and controls, half a surrogate pair
 ODD = "aAnNtThHeE\u0130\u0131\u03a3\u03c3\u03c2\u00df\ufb01\u0301\u2013\u2019\u00b4_'.-!\u0663\u00b2\u2167\u4e2d\u200b\u200d\u00ad \n\t\x0b\x1c\x1f\x00\x85\u00a0\u2028\u3000\ud800\udc00\U0001f600"

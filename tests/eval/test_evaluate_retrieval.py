@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from eval.questions import read
-from eval.retrieval import MEASURES, RetrievalResult, documents, evaluate_retrieval, score
+from eval.context import documents
+from eval.datasets.canonical import read
+from eval.retrieval import MEASURES, RetrievalResult, evaluate_retrieval, score
 from eval.types import Gold
 from rag import wiring
 from rag.errors import UsageError

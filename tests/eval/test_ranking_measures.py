@@ -216,3 +216,28 @@ def test_an_empty_run_scores_nothing_but_zeros() -> None:
 def test_a_score_that_is_no_number_is_refused() -> None:
     with pytest.raises(UsageError, match="NaN"):
         match_dicts({"q": {"a": 1}}, {"q": {"a": math.nan}})
+
+
+def test_judgements_that_drive_each_other_out_of_the_table_are_found_all_the_same() -> None:
+    rng = np.random.default_rng(0)
+    documents = [f"d{at:04d}" for at in range(3000)]
+    queries = [f"q{at}" for at in range(20)]
+    # one query with most of the judgements: its part of the table is too small for them
+    counts = np.array([1500, *[3] * 19])
+    judged = np.concatenate([rng.permutation(3000)[:count] for count in counts]).astype(np.int32)
+    found = np.concatenate([rng.permutation(3000)[:900] for _ in queries]).astype(np.int32)
+    grade = rng.integers(-1, 4, len(judged))
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    judgements = Judgements(queries, documents, starts, judged, grade)
+    run = Run(queries, documents, np.arange(21) * 900, found, None)
+    qrels = {
+        query: {documents[judged[at]]: int(grade[at]) for at in range(starts[number], starts[number + 1])}
+        for number, query in enumerate(queries)
+    }
+    rankings = {
+        query: [documents[code] for code in found[at * 900 : at * 900 + 900]] for at, query in enumerate(queries)
+    }
+    got, plain = match(judgements, run), match_dicts(qrels, rankings)
+    assert len(got.query) == sum(len(qrels[query].keys() & set(rankings[query])) for query in queries) > 300
+    for name in ("query", "rank", "grade", "retrieved", "judged_grade"):
+        assert getattr(got, name).tolist() == getattr(plain, name).tolist(), name

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from eval.questions import read, sample
+from eval.datasets.canonical import read
 from eval.types import Gold, Question
 from rag.errors import UsageError
 
@@ -38,7 +38,9 @@ def mistakes(path: Path) -> list[tuple[str, str]]:
 def test_a_file_is_read_in_its_order_and_blank_lines_do_not_count(tmp_path: Path) -> None:
     path = written(tmp_path / "q.jsonl", EMPTY, "", GOOD)
     assert read(path) == [
-        Question("q-2", "Who closes the pass?", (), answerable=False, gold=(), tags={"type": "fact"}, about="a.md"),
+        Question(
+            "q-2", "Who closes the pass?", (), answerable=False, gold=(), tags={"type": "fact"}, about="a.md", line=1
+        ),
         Question(
             "q-1",
             "Who closes the pass?",
@@ -46,6 +48,7 @@ def test_a_file_is_read_in_its_order_and_blank_lines_do_not_count(tmp_path: Path
             answerable=True,
             gold=(Gold("a.md", 3, 13, "forecaster"),),
             tags={"type": "fact"},
+            line=3,
         ),
     ]
 
@@ -67,8 +70,8 @@ def test_all_mistakes_come_at_once_with_their_lines(tmp_path: Path) -> None:
         {**GOOD, "question": "again"},
         {**GOOD, "question_id": "q-5", "gold": [{**span, "end": 3}]},
         {**GOOD, "question_id": "q-6", "gold": [{"doc_id": "a.md"}]},
-        {**GOOD, "question_id": "q-7", "answers": []},
-        {**GOOD, "question_id": "q-8", "gold": []},
+        {**GOOD, "question_id": "q-7", "answers": [], "gold": []},
+        {**GOOD, "question_id": "q-8", "answers": [" "]},
         {**EMPTY, "question_id": "q-9", "answers": ["a guess"]},
         {**GOOD, "question_id": "q-10", "gold": [{**span, "end": 14}]},
         {**GOOD, "question_id": "q-11", "answerable": 1},
@@ -85,8 +88,8 @@ def test_all_mistakes_come_at_once_with_their_lines(tmp_path: Path) -> None:
         ("6", "gold[0].start is missing"),
         ("6", "gold[0].end is missing"),
         ("6", "gold[0].quote is missing"),
-        ("7", "answerable, but without answers"),
-        ("8", "answerable, but without gold"),
+        ("7", "answerable, but with neither answers nor gold"),
+        ("8", "answers holds something that is no text, or empty text"),
         ("9", "not answerable, but with answers or gold"),
         ("10", "gold[0]: the span is 11 long, its quote 10"),
         ("11", "answerable is not true or false"),
@@ -104,11 +107,33 @@ def test_a_file_that_is_not_there_or_not_whole_is_one_mistake(tmp_path: Path) ->
         assert caught.value.problems[0].where == str(path)
 
 
-def test_a_sample_keeps_the_order_and_depends_on_the_seed() -> None:
-    questions = [Question(f"q-{n}", "?", (), answerable=False, gold=()) for n in range(50)]
-    drawn = sample(questions, 10)
-    assert drawn == sample(questions, 10)
-    assert drawn == sorted(drawn, key=questions.index)
-    assert len(drawn) == 10
-    assert drawn != sample(questions, 10, seed=1)
-    assert sample(questions, 99) == questions
+def test_a_question_may_have_grades_or_contexts_in_place_of_gold(tmp_path: Path) -> None:
+    bare = {name: value for name, value in GOOD.items() if name != "gold"} | {"answers": []}
+    path = written(
+        tmp_path / "q.jsonl",
+        {**bare, "question_id": "q-1", "grades": {"a": 2, "7": -1}},
+        {**bare, "question_id": "q-2", "gold": [], "contexts": ["The forecaster closes it."]},
+        {**bare, "question_id": "q-3", "grades": {}},
+    )
+    first, second, third = read(path)
+    assert first.judgements == {"a": 2, "7": -1}
+    assert second.contexts == ("The forecaster closes it.",)
+    assert third.judgements == {}
+
+
+def test_grades_and_contexts_of_wrong_types_are_mistakes(tmp_path: Path) -> None:
+    path = written(
+        tmp_path / "q.jsonl",
+        {**GOOD, "question_id": "q-1", "grades": {"a": 1.5}},
+        {**GOOD, "question_id": "q-2", "grades": [1]},
+        {**GOOD, "question_id": "q-3", "contexts": [""]},
+        {**GOOD, "question_id": "q-4", "tags": {"hops": 2}},
+        {**GOOD, "question_id": 5},
+    )
+    assert mistakes(path) == [
+        ("1", "grades is not an object of whole numbers by doc_id"),
+        ("2", "grades is not an object of whole numbers by doc_id"),
+        ("3", "contexts is not a list of texts"),
+        ("4", "tags is not an object of texts"),
+        ("5", "question_id is not text"),
+    ]

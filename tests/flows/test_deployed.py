@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.flows.making import ROOT, Project, Server, alive, end_group, eventually
+from tests.flows.making import ROOT, TEXTS, Project, Server, alive, end_group, eventually
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow]
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
@@ -34,7 +35,11 @@ def prefect(made: Project, *arguments: str, cwd: Path = ROOT) -> None:
 
 def _environment(made: Project, **more: str) -> dict[str, str]:
     """What stands in the environment of a worker: where the store and the corpus are."""
-    own = {"RAGLINE_STORE": str(made.store), "RAGLINE_CORPUS__PATHS": f'["{made.folder / "corpus"}"]'}
+    own = {
+        "RAGLINE_STORE": str(made.store),
+        "RAGLINE_CORPUS__PATHS": f'["{made.folder / "corpus"}"]',
+        "RAGLINE_EVALUATION__DATASET": str(asked(made)),
+    }
     return {**made.environment, **own, **more}
 
 
@@ -68,12 +73,34 @@ def run_of(server: Server, deployment: str, **parameters: Any) -> Any:
     return eventually(lambda: server.ask(f"/flow_runs/{made['id']}"), lambda run: run["state_type"] in FINAL, 180)
 
 
-def named(server: Server, name: str) -> Any:
-    return server.ask(f"/deployments/name/reindex/{name}")
+def named(server: Server, flow: str) -> Any:
+    return server.ask(f"/deployments/name/{flow}/{flow}")
+
+
+def asked(made: Project) -> Path:
+    """One question about the corpus of a project, as a file."""
+    quote = "the summit at nine"
+    text = TEXTS["trains.md"]
+    start = text.index(quote)
+    gold = {"doc_id": "trains.md", "start": start, "end": start + len(quote), "quote": quote}
+    row = {"question_id": "q1", "question": "When does the last train leave the summit?", "answers": ["at nine"]}
+    path = made.folder / "questions.jsonl"
+    path.write_text(json.dumps({**row, "answerable": True, "gold": [gold]}) + "\n")
+    return path
+
+
+def evaluated(server: Server, deployment: str) -> Any:
+    """The first run of a deployment that has ended, whoever asked for it."""
+
+    def ended() -> Any:
+        runs = server.ask("/flow_runs/filter", {"flow_runs": {"deployment_id": {"any_": [deployment]}}})
+        return [run for run in runs if run["state_type"] in FINAL]
+
+    return eventually(ended, bool, 180)[0]
 
 
 def test_a_worker_runs_the_deployment_of_prefect_yaml(served: Project, server: Server, worker: Path) -> None:
-    prefect(served, "deploy", "--name", "reindex")
+    prefect(served, "deploy", "--all")
     deployment = named(server, "reindex")
     assert [schedule["schedule"]["cron"] for schedule in deployment["schedules"]] == ["15 3 * * *"]
     assert deployment["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
@@ -90,12 +117,16 @@ def test_a_worker_runs_the_deployment_of_prefect_yaml(served: Project, server: S
     again = run_of(server, deployment["id"])
     assert again["state_name"] == "Unchanged", again["state"]["message"]
     assert (served.store / "indexes/main/v000001").is_dir()
+    follows = evaluated(server, named(server, "evaluate")["id"])  # a version that went live is asked at once
+    assert follows["state_name"] == "Evaluated", follows["state"]["message"]
+    (run,) = (served.store / "results").glob("*/run.json")
+    assert json.loads(run.read_bytes())["index"]["version"] == "v000001"
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="git is not here")
 def test_a_store_inside_pulled_code_is_refused(served: Project, server: Server, worker: Path) -> None:
     code = served.folder / "code"
-    for name in ("flows", "rag"):
+    for name in ("flows", "eval", "rag"):
         shutil.copytree(ROOT / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(served.folder / "corpus", code / "corpus")
     shutil.copy(served.folder / "ragline.toml", code)

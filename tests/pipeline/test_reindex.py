@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -10,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from rag.embedding import ledger
-from rag.errors import CorpusFailed, CorpusMissing, OverBudget, ProviderFailed
+from rag.errors import CorpusFailed, CorpusMissing, KeyMissing, OverBudget, ProviderFailed
 from rag.index.current import Current, Hold
 from rag.index.manifest import read_sealed
 from rag.index.versions import Versions
-from rag.pipeline import Loss, Options, verdict
+from rag.pipeline import Loss, Options, plan_only, verdict
 from rag.storage import lock_holder
 
 from .conftest import CountingModel, House
@@ -192,6 +193,59 @@ def test_a_damaged_live_version_is_replaced_where_nothing_vanished(house: House)
     assert house.index().reason == "published"
 
 
+def foreseen(house: House) -> list[tuple[str, int]]:
+    with house.run(command="ragline plan", purpose="plan") as run:
+        plan_only(run)
+        return [(obstacle.reason, obstacle.exit_code) for obstacle in run.obstacles()]
+
+
+def test_a_plan_foresees_what_keeps_the_run_from_publishing(house: House) -> None:
+    assert foreseen(house) == []
+    house.index()
+    assert foreseen(house) == []
+    texts = {name: (house.corpus / name).read_text() for name in ("a.md", "b.md")}
+    for name in texts:
+        (house.corpus / name).unlink()
+    assert foreseen(house) == [("refused", 6)]
+    assert (house.index().reason, house.index(allow_removed=True).reason) == ("refused", "published")
+    house.write("a.md", texts["a.md"])
+    assert (foreseen(house), house.index().reason) == ([], "published")
+    Versions(house.store, "main").rollback(None, "wrong letters", "aino")
+    assert foreseen(house) == [("held", 6)]
+    assert house.index().reason == "held"
+    house.write("b.md", "# Beta\n\nAnother letter.\n")
+    house.terms = {"free": False}
+    assert foreseen(house) == [("over_budget", 4), ("held", 6)]
+    house.terms["max_tokens"] = 10_000
+    assert foreseen(house) == [("held", 6)]
+    (house.corpus / "b.md").unlink()
+    (house.corpus / "a.md").unlink()
+    assert foreseen(house) == [], "the content of the live version is no news, whatever holds"
+
+
+def test_a_missing_key_ends_a_run_before_it_reads_and_is_foreseen_by_a_plan_that_needs_none(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> None:
+        raise KeyMissing("TOY_KEY is not set")
+
+    house.index()
+    parts = house.parts
+    with monkeypatch.context() as patch:
+        patch.setattr(house, "parts", lambda: dataclasses.replace(parts(), find_key=missing))
+        assert house.index().reason == "unchanged", "where nothing is read nothing could be sent"
+        house.write("e.md", "# Epsilon\n\nThe fifth.\n")
+        assert foreseen(house) == [("key_missing", 2)]
+        patch.setattr("rag.pipeline.prepare", lambda *_: pytest.fail("the corpus was read"))
+        with pytest.raises(KeyMissing):
+            house.index()
+        shutil.rmtree(house.store)
+        patch.setattr("rag.pipeline.snapshot", lambda *_, **__: pytest.fail("the corpus was hashed"))
+        with pytest.raises(KeyMissing):
+            house.index()
+    assert house.index().reason == "published"
+
+
 def test_a_plan_writes_nothing_to_the_store(house: House) -> None:
     house.index()
     house.write("e.md", "# Epsilon\n\nThe fifth.\n")
@@ -227,7 +281,7 @@ def test_a_model_that_cannot_be_closed_does_not_keep_the_lock(house: House) -> N
 def test_the_verdict_follows_from_the_state_and_what_vanished() -> None:
     free = Current(3, "", 3, None)
     held = Current(2, "", 3, Hold("aino", "then", "wrong {letters}", 3))
-    half, all_there = Loss(5, 10, "documents"), Loss(0, 10, "documents")
+    half, all_there = Loss(5, 10, "document"), Loss(0, 10, "document")
     cases = [
         (free, all_there, Options(), "published"),
         (free, half, Options(), "refused"),
@@ -235,7 +289,7 @@ def test_the_verdict_follows_from_the_state_and_what_vanished() -> None:
         (free, half, Options(allow_removed=True), "published"),
         (free, all_there, Options(publish=False), "no_publish"),
         (held, all_there, Options(allow_removed=True), "held"),
-        (Current(None, None, 0, None), Loss(0, 0, "documents"), Options(), "published"),
+        (Current(None, None, 0, None), Loss(0, 0, "document"), Options(), "published"),
     ]
     for state, loss, options, wanted in cases:
         assert verdict(state, loss, 0.3, options)[0] == wanted

@@ -97,3 +97,15 @@ def test_counts_are_exact_where_the_tokenizer_is_the_models_own_and_say_so_where
 
 def test_the_store_is_no_part_of_the_corpus(tmp_path: Path) -> None:
     assert wiring.corpus_spec(settings(tmp_path)).store == tmp_path / "store"
+
+
+def test_a_judge_is_a_chat_model_of_its_own_section(tmp_path: Path) -> None:
+    sets = ("judge.model=openai/toy", "judge.base_url='http://Box.example:80/v1/'", "judge.concurrency=3")
+    made = settings(tmp_path, *sets, "judge.timeout_seconds=7", "generation.model=openai/gpt-4o")
+    chat = wiring.chat_model(made.judge, made, WORLD)
+    asked = chat._door._settings  # type: ignore[attr-defined]
+    assert (chat.name, asked.concurrency, asked.timeout) == ("openai/toy", 3, 7.0)
+    assert wiring.chat_address(made.judge) == "http://box.example/v1"
+    assert wiring.chat_address(made.generation) == ""
+    with pytest.raises(SettingsError, match="no judge is named"):
+        wiring.chat_model(settings(tmp_path).judge, made, WORLD)

@@ -1,0 +1,368 @@
+"""The commands of the harness, one function a command: questions are asked, runs are shown. What is decided is decided in `eval`."""
+
+from __future__ import annotations
+
+import re
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows import show
+from flows.commands import Result, filters, listed, recorded_as, settings_of, show_outcome
+from flows.show import note, say
+from rag.counted import counted
+from rag.errors import UsageError
+from rag.settings import Settings
+
+if TYPE_CHECKING:
+    from eval.types import Dataset
+
+THRESHOLD_MISSED = 10
+CAUSES_SHOWN = 5
+
+
+def evaluate(arguments: Namespace) -> Result:
+    from eval import threshold
+    from eval.datasets.read import read
+    from eval.measures import registry
+    from eval.run import Options
+    from flows.runners import run_eval, run_index, together
+    from rag import pipeline
+
+    settings = settings_of(arguments)
+    if arguments.calibrate:
+        return _calibrate(arguments, settings)
+    wanted = threshold.parse(arguments.fail_under)
+    path = Path(arguments.dataset) if arguments.dataset else settings.evaluation.dataset
+    if path is None:
+        raise UsageError.at("DATASET", "no question set is named", "name a file, or set [evaluation] dataset")
+    dataset = read(path, arguments.qrels)  # its mistakes are told before any work is done
+    if settings.evaluation.measures:
+        measures = registry.parse(settings.evaluation.measures)
+    else:
+        measures = registry.defaults(dataset.questions, judge=settings.judge.model is not None)
+    threshold.refuse_unmeasured(wanted, measures)
+    if arguments.corpus_from_dataset:
+        settings = _own_corpus(settings, dataset)
+    if not arguments.json:
+        note(f"{dataset.path}: {counted(len(dataset.questions), 'question')}, read as {dataset.format}")
+        show.each(dataset.notes, note, note)
+    version: int | str | None = arguments.number
+    quiet, verbose = arguments.json, arguments.verbose
+    with together(arguments.runner, verbose=verbose) as runner, show.progress(quiet=quiet) as progress:
+        if version is None:
+            publishes = arguments.reindex and not arguments.corpus_from_dataset
+            made = pipeline.Options(command="ragline eval", purpose="index" if publishes else "experiment")
+            outcome = run_index(settings, made, runner, progress, **recorded_as(arguments))
+            version = outcome.version if outcome.version is not None else outcome.experiment
+            if not arguments.json:
+                show_outcome(outcome)
+        options = Options(
+            version=version,
+            name=arguments.name,
+            limit=arguments.limit,
+            where=filters(arguments.where),
+            fresh=arguments.fresh,
+            command=("ragline", *arguments.given),
+        )
+        result = run_eval(settings, dataset, options, runner, progress, **recorded_as(arguments))
+    missed = threshold.failed(wanted, result.summary)
+    if not arguments.json:
+        say()
+        show_run(result.record, result.summary, result.folder)
+        show.each(result.notes, note, note)
+    for sentence in missed:
+        note(sentence)
+    if result.invalid:
+        counts = result.record["counts"]
+        note(
+            f"the run is invalid: {counts['errors']:,} of {counts['rows']:,} answers failed, more than "
+            f"evaluation.max_error_share = {settings.evaluation.max_error_share:g}; it is kept as {result.run_id}"
+        )
+    content = {**result.as_json(), "missed": missed}
+    return Result(content, 1 if result.invalid else THRESHOLD_MISSED if missed else 0)
+
+
+def _own_corpus(settings: Settings, dataset: Dataset) -> Settings:
+    """Settings whose corpus is what the data set brings along, under an index name of its own."""
+    from eval.datasets.corpus import write_corpus
+    from rag import storage
+
+    stem = re.sub(r"[^a-z0-9]+", "-", dataset.path.name.split(".")[0].lower()).strip("-") or "dataset"
+    folder = settings.store / "datasets" / f"{stem[:40]}-{dataset.sha256[:8]}"
+    path = folder / "corpus.jsonl"
+    if not path.exists():
+        storage.make_folder(folder)
+        write_corpus(dataset, path)
+    own = {"name": folder.name, "paths": (path,), "id_column": "id", "text_column": "text", "title_column": "title"}
+    return settings.model_copy(update={"corpus": settings.corpus.model_copy(update=own)})
+
+
+def _calibrate(arguments: Namespace, settings: Settings) -> Result:
+    from eval import calibrate
+    from eval.run import account, judging
+    from rag.sync import run_sync
+    from rag.wiring import World
+
+    with judging(settings, fresh=arguments.fresh) as judge, show.progress(quiet=arguments.json) as progress:
+        found = run_sync(
+            calibrate.calibrate(
+                Path(arguments.calibrate),
+                judge,
+                arguments.limit,
+                settings.evaluation.seed,
+                progress=lambda done, of: progress("judge", done, of),
+            )
+        )
+        if judge is not None:
+            account(settings, judge, found.usage, World.real())
+    kept = calibrate.keep(settings.store, found)
+    if not arguments.json:
+        rows = found.rows()
+        header = ["rater", "system", "n", "unscored", "agreement", "kappa", "low", "high", "said right"]
+        keys = ["rater", "system", "n", "unscored", "agreement", "kappa", "low", "high", "said_right"]
+        show.table([[_figure(row[key]) for key in keys] for row in rows], header)
+        say()
+        say(f"{counted(found.answers, 'answer')} of {found.dataset}, read as {found.format}")
+        if judge is None:
+            note("no judge is named: set judge.model to see its agreement with people too")
+    return Result({**found.as_json(), "kept": str(kept) if kept else None})
+
+
+def runs(arguments: Namespace) -> Result:
+    from eval import runs as stored
+
+    found = stored.listed(settings_of(arguments).store)
+    rows = [_listed(run.record) for run in reversed(found.runs)]
+    if not arguments.json:
+        if rows:
+            show.table(
+                [
+                    [
+                        each[key]
+                        for key in ("run_id", "name", "index", "version", "dataset", "questions", "errors", "status")
+                    ]
+                    for each in rows
+                ],
+                ["run", "name", "index", "version", "data set", "questions", "errors", "status"],
+            )
+        else:
+            say("there is no run yet: run `ragline eval`")
+        for problem in (*found.damaged, *found.newer):
+            note(f"{problem.what} -> {problem.remedy}")
+    unreadable = [problem.what for problem in (*found.damaged, *found.newer)]
+    return Result({"runs": rows, "unreadable": unreadable}, 5 if found.damaged else 0)
+
+
+def show_question(arguments: Namespace) -> Result:
+    from eval.runs import find, one, opened
+
+    folder = find(settings_of(arguments).store, arguments.run)
+    if arguments.question is None:
+        record, summary = opened(folder).record, _summary(folder)
+        if not arguments.json:
+            show_run(record, summary, folder)
+        return Result({"path": str(folder), "run": record, "summary": summary})
+    found = one(folder, arguments.question)
+    if not arguments.json:
+        for observation in found["observations"]:
+            _show_observation(observation)
+    return Result(found)
+
+
+def report(arguments: Namespace) -> Result:
+    from eval.report.render import render
+    from eval.runs import find
+    from rag import storage
+
+    folder = find(settings_of(arguments).store, arguments.run)
+    path = Path(arguments.output) if arguments.output else folder / "report.html"
+    if arguments.output or not path.exists():
+        storage.write(path, render(folder).encode())
+    if not arguments.json:
+        say(str(path))
+    return Result({"run_id": folder.name, "path": str(path)})
+
+
+def export(arguments: Namespace) -> Result:
+    from eval.runs import export as copied
+
+    paths = copied(settings_of(arguments).store, Path(arguments.folder), arguments.runs)
+    if not arguments.json:
+        say(f"{counted(len(paths), 'run')} in {arguments.folder}; try: cd {arguments.folder}; duckdb -init views.sql")
+    return Result({"folder": arguments.folder, "runs": [path.name for path in paths]})
+
+
+def score(arguments: Namespace) -> Result:
+    from eval.measures.registry import RANKING
+    from eval.score import score_files
+
+    found = score_files(Path(arguments.qrels), Path(arguments.run), listed(arguments.measures or "") or RANKING)
+    if not arguments.json:
+        rows = [[str(measure), f"{mean:.4f}"] for measure, mean in zip(found.measures, found.means, strict=True)]
+        if arguments.per_query:
+            by_query = [
+                [query, *(f"{value:.4f}" for value in row)]
+                for query, row in zip(found.queries, found.values.tolist(), strict=True)
+            ]
+            show.table([*by_query, ["all", *(cell for _, cell in rows)]], ["query", *map(str, found.measures)])
+        else:
+            show.table(rows, ["measure", "mean"])
+        say()
+        say(f"{counted(len(found.queries), 'judged query', 'judged queries')}")
+        for sentence in found.notes():
+            note(sentence)
+    return Result(found.as_json(per_query=arguments.per_query))
+
+
+def dataset(arguments: Namespace) -> Result:
+    from eval.datasets.convert import write
+    from eval.datasets.describe import describe
+    from eval.datasets.read import read
+
+    found = read(Path(arguments.dataset), arguments.qrels)
+    if arguments.action == "convert":
+        if arguments.output is None:
+            raise UsageError.at("OUTPUT", "no file to write is named", "name one ending with .jsonl or .parquet")
+        write(found, Path(arguments.output))
+        if not arguments.json:
+            say(f"{counted(len(found.questions), 'question')} of {found.path} ({found.format}) in {arguments.output}")
+        return Result({"format": found.format, "questions": len(found.questions), "path": arguments.output})
+    content = describe(found)
+    if not arguments.json:
+        for key, value in content.items():
+            if isinstance(value, Mapping):
+                inner = (f"{name}: {_brief(each)}" for name, each in value.items())
+                say(f"{key.replace('_', ' ')}:" + ("" if value else " none"))
+                for text in inner:
+                    say(f"  {text}")
+            elif isinstance(value, list):
+                for text in value:
+                    say(f"{key}: {text}")
+            else:
+                say(f"{key.replace('_', ' ')}: {value}")
+    return Result(content)
+
+
+def show_run(record: Mapping[str, Any], summary: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """The table of a run, and what stands behind it."""
+    arms = record["arms"]
+    whole = [row for row in summary if (row["slice_tag"], row["slice_value"]) == ("all", "all")]
+    rows = [
+        [
+            *([row["arm"]] if len(arms) > 1 else []),
+            row["measure"],
+            _figure(row["mean"]),
+            f"{row['low']:.3f} to {row['high']:.3f}" if row["low"] is not None else None,
+            f"{row['n']:,}",
+            _remark(row),
+        ]
+        for row in whole
+        if row["n"] or row["unscored"] or row["errors"]  # the others do not apply to their arm
+    ]
+    show.table(rows, [*(["arm"] if len(arms) > 1 else []), "measure", "mean", "95 % interval", "n", ""])
+    counts, usage, index = record["counts"], record["usage"], record["index"]
+    generation = next((model["id"] for model in record["models"] if model["role"] == "generation"), "?")
+    say()
+    say(
+        f"{counted(counts['questions'], 'question')} of {record['dataset']['path']} to {index['name']} {index['version']} "
+        f"({index['embedding_model']}, {record['settings']['retrieval']['mode']}), answered by {generation}: "
+        f"{counts['ok']:,} answered, {counts['abstained']:,} abstained, {counts['errors']:,} failed"
+    )
+    if usage["requests"] or usage["usd_saved"]:
+        spent = f"{counted(usage['requests'], 'request')}, {usage['input_tokens']:,} tokens in, {usage['output_tokens']:,} out"
+        say(f"{spent}, {show.usd(usage['usd'])}; replies that were there saved {show.usd(usage['usd_saved'])}")
+    say(f"run {record['run_id']}: {folder}")
+
+
+def _summary(folder: Path) -> list[dict[str, Any]]:
+    from eval import record, tables
+
+    lines = record.tables(record.read(folder))
+    rows: list[dict[str, Any]] = tables.read(folder, lines["summary"]).to_pylist()
+    return rows
+
+
+def _remark(row: Mapping[str, Any]) -> str:
+    """What must be known of a mean."""
+    said = [
+        *([f"{row['unscored']:,} unscored"] if row["unscored"] else []),
+        *([f"{row['errors']:,} failed: {_figure(row['mean_errors_zero'])} with them as 0"] if row["errors"] else []),
+        *(["few clusters"] if not row["enough"] else []),
+        *(["lower is better"] if not row["higher_is_better"] else []),
+    ]
+    return "; ".join(said)
+
+
+def _show_observation(observation: Mapping[str, Any]) -> None:
+    row = observation["row"]
+    say(f"{row['question_id']} ({row['arm']}, repeat {row['repeat']}): {row['question']}")
+    say(f"status: {row['status']}" + (f", {row['cause']}" if row["cause"] else ""))
+    if row["error_message"]:
+        say(f"error: {row['error_type']}: {row['error_message']}")
+    if row["answer"] is not None:
+        say(f"answer: {row['answer']}")
+    say(f"expected: {row['expected_json']}")
+    say()
+    scores = [
+        [each["measure"], _figure(each["value"]), each["status"], each["reason"]] for each in observation["scores"]
+    ]
+    show.table(scores, ["measure", "value", "status", "reason"])
+    say()
+    passages, rest = show.few(observation["retrieved"])
+    shown = [
+        [
+            each["rank"],
+            f"{each['score']:.3f}",
+            each["grade"],
+            each["gold_chars"],
+            "yes" if each["cited"] else "",
+            each["chunk_id"],
+            each["text"][:60],
+        ]
+        for each in passages
+    ]
+    show.table(shown, ["rank", "score", "grade", "gold", "cited", "chunk", "text"])
+    if rest:
+        say(rest)
+    if row["prompt"]:
+        say()
+        show.put(show.plain(row["prompt"]) + "\n")
+    say()
+
+
+def _listed(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "run_id": record["run_id"],
+        "name": record["name"],
+        "index": record["index"]["name"],
+        "version": record["index"]["version"],
+        "dataset": record["dataset"]["path"],
+        "questions": record["counts"]["questions"],
+        "errors": record["counts"]["errors"],
+        "status": record["status"],
+        "created_at": record["created_at"],
+    }
+
+
+def _figure(value: Any) -> str | None:
+    return f"{value:.3f}" if isinstance(value, float) else None if value is None else str(value)
+
+
+def _brief(value: Any) -> str:
+    if not isinstance(value, Mapping):
+        return "yes" if value is True else "no" if value is False else str(value)
+    shown, rest = show.few([f"{name} ({count:,})" for name, count in value.items()])
+    return ", ".join([*shown, *([rest] if rest else [])])
+
+
+COMMANDS = {
+    "eval": evaluate,
+    "runs": runs,
+    "show": show_question,
+    "report": report,
+    "export": export,
+    "score": score,
+    "dataset": dataset,
+}
