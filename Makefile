@@ -41,9 +41,8 @@ $(VENV)/.ready-test: requirements-test.lock $(VENV)/.ready
 index: setup ## Re-index data/corpus and publish; pays nothing twice
 	@$(RAGLINE) index --runner prefect
 
-eval: setup ## Index the shipped corpus, ask the shipped questions, print how well they are found
-	@$(RAGLINE) index --runner prefect
-	@$(RAGLINE) eval --runner direct
+eval: setup ## Index the shipped corpus, ask the shipped questions (or DATASET=path), score them, write Parquet and HTML
+	@$(RAGLINE) eval --reindex --runner prefect $(if $(DATASET),"$$DATASET")
 
 ask: setup ## Ask: make ask Q="Who reopens the line?"
 	@$(RAGLINE) ask "$${Q:?write make ask Q=\"your question\"}"

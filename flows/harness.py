@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -273,7 +274,9 @@ def show_run(record: Mapping[str, Any], summary: Sequence[Mapping[str, Any]], fo
     if usage["requests"] or usage["usd_saved"]:
         spent = f"{counted(usage['requests'], 'request')}, {usage['input_tokens']:,} tokens in, {usage['output_tokens']:,} out"
         say(f"{spent}, {show.usd(usage['usd'])}; replies that were there saved {show.usd(usage['usd_saved'])}")
-    say(f"run {record['run_id']}: {folder}")
+    if causes := _causes(folder):
+        say(f"not right: {', '.join(f'{count:,} {cause}' for cause, count in causes)}")
+    say(f"run {record['run_id']}: {folder / 'report.html'}")
 
 
 def _summary(folder: Path) -> list[dict[str, Any]]:
@@ -282,6 +285,16 @@ def _summary(folder: Path) -> list[dict[str, Any]]:
     lines = record.tables(record.read(folder))
     rows: list[dict[str, Any]] = tables.read(folder, lines["summary"]).to_pylist()
     return rows
+
+
+def _causes(folder: Path) -> list[tuple[str, int]]:
+    """Why answers were wrong, and how often, in the arm asked for first; the most frequent first."""
+    from eval import record, tables
+
+    values = record.read(folder)
+    asked = tables.read(folder, record.tables(values)["questions"]).select(["arm", "cause"]).to_pylist()
+    found = Counter(row["cause"] for row in asked if row["cause"] and row["arm"] == values["arms"][0])
+    return found.most_common(CAUSES_SHOWN)
 
 
 def _remark(row: Mapping[str, Any]) -> str:

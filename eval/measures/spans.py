@@ -102,14 +102,12 @@ def _precision(gold: Spans, ranking: Ranking) -> float:
 
 
 def _hit(gold: Spans, ranking: Ranking) -> float:
-    return float(
-        any(
-            doc_id == place.doc_id and place.start <= start < end <= place.end
-            for chunk in ranking
-            for place in chunk
-            for doc_id, start, end in gold
-        )
-    )
+    for doc_id, start, end in gold:
+        for chunk in ranking:
+            for where, first, last in chunk:
+                if where == doc_id and first <= start < end <= last:
+                    return 1.0
+    return 0.0
 
 
 def _shared(

@@ -8,6 +8,7 @@ from typing import Any
 from eval.report.load import Key, Row, Run, key, parsed
 from eval.report.markup import Child, Column, Group, Html, folded, join, section, table, tag
 from eval.report.numbers import count, figure, many
+from eval.report.order import ranked, value_of
 from eval.report.passages import in_full, long_text, passages, place
 from eval.report.spread import cause_name, meaning
 
@@ -21,8 +22,8 @@ _LIMITS = (None, 8_000, 2_500, 600, 120)
 
 def worst(run: Run) -> Html:
     """At most MOST questions of the main arm: errors, then by the answer measure, then by retrieval."""
-    ranked = _ranked(run)
-    shown = ranked[:MOST]
+    found_short = ranked(run)
+    shown = found_short[:MOST]
     names = {row["question_id"] for row in shown}
     prompts, found = run.prompts(names), run.passages(names)
     left, items = BYTES, []
@@ -36,57 +37,13 @@ def worst(run: Run) -> Html:
     if not shown:
         says = f"No question failed or falls short{short}."
     else:
-        which = f"The {count(len(shown))} worst of" if len(ranked) > len(shown) else "All"
+        which = f"The {count(len(shown))} worst of" if len(found_short) > len(shown) else "All"
         order = f", then by {' and then '.join(by)}" if by else ""
         says = (
-            f"{which} {many(len(ranked), 'question')} of {count(asked)} that failed or fall short{short}: errors first"
+            f"{which} {many(len(found_short), 'question')} of {count(asked)} that failed or fall short{short}: errors first"
             f"{order}. Gold is marked in the passages. On paper, only what is open is printed."
         )
     return section("worst", "The worst questions", tag("p", says), *items)
-
-
-def _ranked(run: Run) -> list[Row]:
-    """Of each question that falls short its worst repeat, worst first."""
-    measures = [each for each in (run.answer_measure, run.retrieval_measure) if each]
-
-    def order(row: Row) -> tuple[bool, list[float], str, int]:
-        return (
-            row["status"] != "error",
-            [_badness(run, row, each) for each in measures],
-            row["question_id"],
-            row["repeat"],
-        )
-
-    found: dict[str, Row] = {}
-    rows = [row for row in run.questions if row["arm"] == run.main]
-    for row in sorted(rows, key=order):
-        if row["question_id"] not in found and (row["status"] == "error" or row["cause"] or _short(run, row, measures)):
-            found[row["question_id"]] = row
-    return list(found.values())
-
-
-def _badness(run: Run, row: Row, measure: str) -> float:
-    """The value turned so that lower is worse; without a value in the middle of nowhere: after all that have one."""
-    value = _value(run, row, measure)
-    if value is None:
-        return float("inf")
-    return value if run.higher_is_better(measure) else -value
-
-
-def _short(run: Run, row: Row, measures: Sequence[str]) -> bool:
-    """Whether the first measure that has a value is below its best one."""
-    for measure in measures:
-        value = _value(run, row, measure)
-        if value is not None:
-            low, high = run.bounds(measure)
-            return value < high if run.higher_is_better(measure) else value > low
-    return False
-
-
-def _value(run: Run, row: Row, measure: str) -> float | None:
-    score = run.scored.get(key(row), {}).get(measure)
-    value: float | None = score["value"] if score else None
-    return value
 
 
 def _fitting(run: Run, row: Row, prompts: dict[Key, str], found: dict[Key, list[Row]], size: int) -> Html:
@@ -130,7 +87,7 @@ def _question(run: Run, row: Row, prompt: str | None, retrieved: list[Row], limi
 
 def _summary(run: Run, row: Row, limit: int | None) -> Html:
     values = [
-        tag("span", f"{measure} {figure(_value(run, row, measure))}", class_="badge")
+        tag("span", f"{measure} {figure(value_of(run, row, measure))}", class_="badge")
         for measure in dict.fromkeys((run.answer_measure, run.retrieval_measure))
         if measure
     ]
@@ -248,7 +205,9 @@ def _others(run: Run, row: Row, limit: int | None) -> Iterator[Child]:
     yield tag("h4", "Other arms")
     items = []
     for each in others:
-        value = f" ({run.answer_measure} {figure(_value(run, each, run.answer_measure))})" if run.answer_measure else ""
+        value = (
+            f" ({run.answer_measure} {figure(value_of(run, each, run.answer_measure))})" if run.answer_measure else ""
+        )
         said = each["answer"] if each["answer"] is not None else f"error: {each['error_type']}"
         items += [tag("dt", each["arm"].replace("_", " ") + value), tag("dd", long_text(said, limit=limit))]
     yield tag("dl", *items, class_="terms")
