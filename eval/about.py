@@ -74,6 +74,21 @@ class PromptInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class AgreementInfo:
+    """How far a judge's Correctness agrees with people, as its last calibration found."""
+
+    judge: str
+    dataset: str
+    n: int
+    agreement: float | None
+    """Share of equal verdicts."""
+    kappa: float | None
+    low: float | None
+    high: float | None
+    """The 95 % interval of kappa."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunInfo:
     """All of run.json that the scores do not say themselves."""
 
@@ -103,6 +118,8 @@ class RunInfo:
     priced_on: str | None
     unpriced: tuple[str, ...]
     """Models whose price is not known."""
+    agreement: tuple[AgreementInfo, ...]
+    """Of the judge; empty where it was never calibrated."""
 
 
 def new_run_id(moment: datetime) -> str:

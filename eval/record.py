@@ -24,7 +24,7 @@ RUN = "run.json"
 KEYS = (
     *("schema_version", "run_id", "name", "status", "fingerprint", "created_at", "finished_at", "ragline_version"),
     *("command", "git", "index", "dataset", "corpus", "settings", "arms", "repeats", "search_depth", "seed", "models"),
-    *("prompts", "measures", "counts", "usage", "seconds", "tables", "volatile"),
+    *("prompts", "measures", "counts", "usage", "seconds", "tables", "volatile", "agreement"),
 )
 
 
@@ -105,6 +105,7 @@ def run_json(info: RunInfo, scored: Scored, tables: Sequence[Mapping[str, Json]]
         },
         "tables": [dict(each) for each in tables],
         "volatile": volatile(),
+        "agreement": [asdict(each) for each in info.agreement],
     }
     assert tuple(values) == KEYS
     return values

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from eval import results, runs, tables
-from eval.about import DatasetInfo, IndexInfo, ModelInfo, PromptInfo, RunInfo, new_run_id, settings_json
+from eval.about import AgreementInfo, DatasetInfo, IndexInfo, ModelInfo, PromptInfo, RunInfo, new_run_id, settings_json
 from eval.answers import AnswerStore
+from eval.calibrate import stored
 from eval.datasets import select
 from eval.datasets.resolve import resolve
 from eval.judge import Judge
@@ -260,6 +261,25 @@ class Evaluation:
             prompts=self._prompts(),
             priced_on=max((each.as_of or "settings" for each in known.values() if each), default=None),
             unpriced=tuple(sorted(model for model, each in known.items() if each is None)),
+            agreement=self._agreement(),
+        )
+
+    def _agreement(self) -> tuple[AgreementInfo, ...]:
+        calibration = stored(self.settings.store, self._judge) if self._judge else None
+        found = calibration.of() if calibration else None
+        if calibration is None or found is None:
+            return ()
+        assert self._judge is not None
+        return (
+            AgreementInfo(
+                self._judge.name,
+                calibration.dataset,
+                found.n,
+                found.agreement,
+                found.kappa,
+                found.low,
+                found.high,
+            ),
         )
 
     def _chats(self) -> list[tuple[str | None, Generation | JudgeSettings]]:

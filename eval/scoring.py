@@ -23,6 +23,7 @@ from eval.measures.names import Condition, Family, Floats, Measure
 from eval.measures.registry import MEASURES
 from eval.types import Observed, Score, Scored, Status
 from rag.errors import Problem, ProviderFailed, UsageError
+from rag.providers.secrets import hidden
 from rag.types import Usage
 
 if TYPE_CHECKING:
@@ -227,6 +228,6 @@ def _called(verdict: Verdict) -> bool:
 
 def _verdict(verdict: Verdict | ProviderFailed, judge: str) -> Score:
     if isinstance(verdict, ProviderFailed):
-        return Score(None, Status.ERROR, f"{type(verdict).__name__}: {verdict.message}", judge)
+        return Score(None, Status.ERROR, f"{type(verdict).__name__}: {hidden(verdict.message)}", judge)
     status = Status.UNSCORED if verdict.value is None else Status.SCORED
     return Score(verdict.value, status, verdict.reason, judge if _called(verdict) else _OURS)

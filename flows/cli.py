@@ -160,7 +160,7 @@ def parser() -> Parser:
         "eval", "ask a question set, score the answers, keep the run", "ragline eval --fail-under 'R@5>=0.85'"
     )
     evaluate.add_argument("dataset", nargs="?", metavar="DATASET", help="default: evaluation.dataset")
-    evaluate.add_argument("--name", default="", help="a name for the run, for `show` and `compare`")
+    evaluate.add_argument("--name", default="", help="a name that finds the run again")
     evaluate.add_argument("--version", type=_version, dest="number", metavar="V", help="evaluate this version")
     evaluate.add_argument(
         "--arms", metavar="ARM,...", help="of retrieved, oracle, closed_book (default: evaluation.arms)"

@@ -47,7 +47,7 @@ def evaluate(arguments: Namespace) -> Result:
     if arguments.corpus_from_dataset:
         settings = _own_corpus(settings, dataset)
     if not arguments.json:
-        note(f"{dataset.path}: {counted(len(dataset.questions), 'question')}, read as {dataset.format}")
+        note(f"{near(dataset.path)}: {counted(len(dataset.questions), 'question')}, read as {dataset.format}")
         show.each(dataset.notes, note, note)
     version: int | str | None = arguments.number
     quiet, verbose = arguments.json, arguments.verbose
@@ -267,16 +267,26 @@ def show_run(record: Mapping[str, Any], summary: Sequence[Mapping[str, Any]], fo
     generation = next((model["id"] for model in record["models"] if model["role"] == "generation"), "?")
     say()
     say(
-        f"{counted(counts['questions'], 'question')} of {record['dataset']['path']} to {index['name']} {index['version']} "
+        f"{counted(counts['questions'], 'question')} of {near(record['dataset']['path'])} to {index['name']} {index['version']} "
         f"({index['embedding_model']}, {record['settings']['retrieval']['mode']}), answered by {generation}: "
         f"{counts['ok']:,} answered, {counts['abstained']:,} abstained, {counts['errors']:,} failed"
     )
     if usage["requests"] or usage["usd_saved"]:
         spent = f"{counted(usage['requests'], 'request')}, {usage['input_tokens']:,} tokens in, {usage['output_tokens']:,} out"
         say(f"{spent}, {show.usd(usage['usd'])}; replies that were there saved {show.usd(usage['usd_saved'])}")
+    for each in record["agreement"]:
+        say(
+            f"{each['judge']} agreed with people on {each['n']:,} answers of {each['dataset']}: kappa {_figure(each['kappa'])}"
+        )
     if causes := _causes(folder):
         say(f"not right: {', '.join(f'{count:,} {cause}' for cause, count in causes)}")
-    say(f"run {record['run_id']}: {folder / 'report.html'}")
+    say(f"run {record['run_id']}: {near(folder / 'report.html')}")
+
+
+def near(path: Path | str) -> str:
+    """A path as somebody would type it here."""
+    found = Path(path)
+    return str(found.relative_to(Path.cwd()) if found.is_relative_to(Path.cwd()) else found)
 
 
 def _summary(folder: Path) -> list[dict[str, Any]]:

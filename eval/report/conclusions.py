@@ -108,8 +108,8 @@ def _cannot(run: Run) -> Iterator[str]:
         )
     elif whole:
         yield (
-            "Whether another run is better: two intervals that overlap may still differ. ragline compare pairs the "
-            "questions and sees smaller differences."
+            "Whether another run is better: two intervals that overlap may still differ. Pairing the scores of the same "
+            "questions sees smaller differences."
         )
     unscored = [f"{count(row['unscored'])} of {row['measure']}" for row in whole if row["unscored"]]
     if unscored:

@@ -188,6 +188,7 @@ def info(run_id: str = ID, name: str = "") -> RunInfo:
         prompts=(PromptInfo("generation", "answer.v1.md", "1", "ab" * 32),),
         priced_on="settings",
         unpriced=(),
+        agreement=(),
     )
 
 
