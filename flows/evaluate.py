@@ -1,27 +1,23 @@
-"""The flow `evaluate`: the stages of eval/run.py as Prefect tasks, one a stage, in the same order. See flows/reindex.py."""
+"""The flow `evaluate`: the stages of eval/run.py as Prefect tasks. See flows/recorded.py."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefect import Task, flow, task
+from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from eval.datasets.read import read
 from eval.run import STAGES, Evaluated, Evaluation, Options, Progress
 from eval.types import Dataset
-from flows.reindex import ended_badly, hidden, safe
-from flows.show import note
+from flows.recorded import Handed, Stages, ended_badly, hidden, safe
 from rag.counted import counted
-from rag.errors import RaglineError, UsageError
+from rag.errors import UsageError
 from rag.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -30,50 +26,12 @@ if TYPE_CHECKING:
 COMMAND = "prefect deployment evaluate"
 
 
-@dataclass(slots=True)
-class Handed:
-    """What a command gives to the flow in its own process, what stands between its tasks, and what comes back."""
-
-    settings: Settings
-    dataset: Dataset
-    options: Options
-    progress: Progress
-    run: Evaluation | None = None
-    result: Evaluated | None = None
-    error: Exception | None = None
-    tasks: int = 0
-
-
-_handed: ContextVar[Handed | None] = ContextVar("handed_evaluation", default=None)
-_under_way: dict[str, Handed] = {}
-TOLD: Mapping[str, Callable[[Any], str]] = {
-    "observe": lambda count: f"{counted(count, 'answer')} observed",
-    "score": lambda count: counted(count, "score"),
-    "save": lambda result: f"run {result.run_id}",
+TOLD: Mapping[str, Callable[[Evaluation, Any], str]] = {
+    "observe": lambda _, count: f"{counted(count, 'answer')} observed",
+    "score": lambda _, count: counted(count, "score"),
+    "save": lambda _, result: f"run {result.run_id}",
 }
-"""What the state of each stage says of what it gave."""
-
-
-def _stage(work: Callable[[Evaluation], object]) -> Task[[str], State[None]]:
-    """A stage as a task: run id in, a state with a sentence out, its exception kept for the flow."""
-
-    def run(run_id: str) -> State[None]:
-        handed = _under_way[run_id]
-        assert handed.run is not None
-        try:
-            gave = work(handed.run)
-            handed.result = gave if isinstance(gave, Evaluated) else None
-            return Completed(message=TOLD[work.__name__](gave))
-        except Exception as error:  # noqa: BLE001 - the flow raises it again, inside the run's own frame
-            handed.error = error
-            return ended_badly(error)
-
-    run.__doc__ = work.__doc__
-    as_task = task(name=work.__name__, persist_result=False, cache_policy=NO_CACHE, result_serializer="json")
-    return as_task(run)
-
-
-TASKS = tuple(map(_stage, STAGES))
+STAGED: Stages[Evaluation, Evaluated] = Stages(STAGES, TOLD)
 
 
 @flow(name="evaluate", persist_result=False, result_serializer="json", retries=0, validate_parameters=False)
@@ -85,12 +43,12 @@ def evaluate(
     configs: settings files, later wins; without one, the nearest ragline.toml. sets: `section.key=value`. Keys of
     providers come from the environment only.
     """
-    handed = _handed.get()
+    handed = STAGED.handed()
     try:
         if handed is None:
             handed = _asked(load([Path(path) for path in configs or []], os.environ, sets or []), dataset, name)
-        result = _run(handed)
-    except Exception as error:  # noqa: BLE001 - see the head of flows/reindex.py
+        result = STAGED.run(handed)
+    except Exception as error:  # noqa: BLE001 - see the head of flows/recorded.py
         if handed:
             handed.error = error
         return ended_badly(error)
@@ -99,29 +57,14 @@ def evaluate(
     return Failed(name="Invalid", message=message) if result.invalid else Completed(name="Evaluated", message=message)
 
 
-def _asked(settings: Settings, dataset: str | None, name: str) -> Handed:
+def _asked(settings: Settings, dataset: str | None, name: str) -> Handed[Evaluation, Evaluated]:
     """What a deployed run is about. Raises UsageError."""
     path = Path(dataset) if dataset else settings.evaluation.dataset
     if path is None:
         what = "no question set is named"
         raise UsageError.at("evaluation.dataset", what, "set [evaluation] dataset, or the parameter dataset")
-    return Handed(settings, read(path), Options(name=name, command=(COMMAND,)), lambda *_: None)
-
-
-def _run(handed: Handed) -> Evaluated:
-    with Evaluation(handed.settings, handed.dataset, handed.options, handed.progress) as run:
-        handed.run = run
-        _under_way[run.run_id] = handed
-        try:
-            for stage in TASKS:
-                handed.tasks += 1
-                stage(run.run_id, return_state=True)
-                if handed.error:
-                    raise handed.error
-        finally:
-            del _under_way[run.run_id]
-    assert handed.result is not None
-    return handed.result
+    questions, options = read(path), Options(name=name, command=(COMMAND,))
+    return Handed(lambda: Evaluation(settings, questions, options, lambda *_: None))
 
 
 def run_recorded(
@@ -137,29 +80,17 @@ def run_recorded(
 
     Settings go by hand; what Prefect is told of them is where they come from. Raises RaglineError where Prefect fails.
     """
-    handed = Handed(settings, dataset, options, progress)
-    token = _handed.set(handed)
-    try:
-        state = evaluate(
+    return STAGED.recorded(
+        Handed(lambda: Evaluation(settings, dataset, options, progress)),
+        lambda: evaluate(
             list(configs),
             [hidden(text) for text in sets],
             dataset=str(dataset.path),
             name=options.name,
             return_state=True,
-        )
-        if state.state_details.flow_run_id:
-            recording.expected[str(state.state_details.flow_run_id)] = handed.tasks
-    except Exception as error:
-        if not handed.result and not handed.error:
-            what = f"Prefect failed before the run began: {type(error).__name__}: {hidden(str(error))}"
-            raise RaglineError.at("prefect", what, "check the server, or use --runner direct") from error
-        note(f"warning: Prefect could not record how this run ended ({type(error).__name__})")
-    finally:
-        _handed.reset(token)
-    if handed.error:
-        raise handed.error
-    assert handed.result is not None
-    return handed.result
+        ),
+        recording,
+    )
 
 
 def _report(result: Evaluated) -> None:

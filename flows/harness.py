@@ -6,6 +6,7 @@ import re
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from flows.commands import Result, filters, listed, recorded_as, settings_of, sh
 from flows.show import note, say
 from rag.counted import counted
 from rag.errors import UsageError
-from rag.settings import Settings
+from rag.settings import Corpus, Settings
 
 if TYPE_CHECKING:
     from eval.types import Dataset
@@ -26,8 +27,7 @@ CAUSES_SHOWN = 5
 def evaluate(arguments: Namespace) -> Result:
     from eval import threshold
     from eval.datasets.read import read
-    from eval.measures import registry
-    from eval.run import Options
+    from eval.run import Options, choose
     from flows.runners import run_eval, run_index, together
     from rag import pipeline
 
@@ -39,40 +39,36 @@ def evaluate(arguments: Namespace) -> Result:
     if path is None:
         raise UsageError.at("DATASET", "no question set is named", "name a file, or set [evaluation] dataset")
     dataset = read(path, arguments.qrels)  # its mistakes are told before any work is done
-    if settings.evaluation.measures:
-        measures = registry.parse(settings.evaluation.measures)
-    else:
-        measures = registry.defaults(dataset.questions, judge=settings.judge.model is not None)
-    threshold.refuse_unmeasured(wanted, measures)
+    options = Options(
+        version=arguments.number,
+        name=arguments.name,
+        limit=arguments.limit,
+        where=filters(arguments.where),
+        fresh=arguments.fresh,
+        command=("ragline", *arguments.given),
+    )
+    threshold.refuse_unmeasured(wanted, choose(settings, dataset, options)[1])
     if arguments.corpus_from_dataset:
         settings = _own_corpus(settings, dataset)
     if not arguments.json:
         note(f"{near(dataset.path)}: {counted(len(dataset.questions), 'question')}, read as {dataset.format}")
         show.each(dataset.notes, note, note)
-    version: int | str | None = arguments.number
     quiet, verbose = arguments.json, arguments.verbose
     with together(arguments.runner, verbose=verbose) as runner, show.progress(quiet=quiet) as progress:
-        if version is None:
+        if options.version is None:
             publishes = arguments.reindex and not arguments.corpus_from_dataset
             made = pipeline.Options(command="ragline eval", purpose="index" if publishes else "experiment")
             outcome = run_index(settings, made, runner, progress, **recorded_as(arguments))
-            version = outcome.version if outcome.version is not None else outcome.experiment
+            made_of = outcome.version if outcome.version is not None else outcome.experiment
+            options = replace(options, version=made_of)
             if not arguments.json:
                 show_outcome(outcome)
-        options = Options(
-            version=version,
-            name=arguments.name,
-            limit=arguments.limit,
-            where=filters(arguments.where),
-            fresh=arguments.fresh,
-            command=("ragline", *arguments.given),
-        )
         result = run_eval(settings, dataset, options, runner, progress, **recorded_as(arguments))
     missed = threshold.failed(wanted, result.summary)
     if not arguments.json:
         say()
         show_run(result.record, result.summary, result.folder)
-        show.each(result.notes, note, note)
+        show.each([each for each in result.notes if each not in dataset.notes], note, note)
     for sentence in missed:
         note(sentence)
     if result.invalid:
@@ -96,17 +92,28 @@ def _own_corpus(settings: Settings, dataset: Dataset) -> Settings:
     if not path.exists():
         storage.make_folder(folder)
         write_corpus(dataset, path)
-    own = {"name": folder.name, "paths": (path,), "id_column": "id", "text_column": "text", "title_column": "title"}
-    return settings.model_copy(update={"corpus": settings.corpus.model_copy(update=own)})
+    corpus = Corpus(
+        name=folder.name,
+        paths=(path,),
+        id_column=("id",),
+        text_column=("text",),
+        title_column=("title",),
+        max_failed_share=settings.corpus.max_failed_share,
+    )
+    return settings.model_copy(update={"corpus": corpus})
 
 
 def _calibrate(arguments: Namespace, settings: Settings) -> Result:
     from eval import calibrate
-    from eval.run import account, judging
+    from eval.run import accounted, judging
     from rag.sync import run_sync
     from rag.wiring import World
 
-    with judging(settings, fresh=arguments.fresh) as judge, show.progress(quiet=arguments.json) as progress:
+    with (
+        judging(settings, fresh=arguments.fresh) as judge,
+        show.progress(quiet=arguments.json) as progress,
+        accounted(settings, judge, World.real()),
+    ):
         found = run_sync(
             calibrate.calibrate(
                 Path(arguments.calibrate),
@@ -116,8 +123,6 @@ def _calibrate(arguments: Namespace, settings: Settings) -> Result:
                 progress=lambda done, of: progress("judge", done, of),
             )
         )
-        if judge is not None:
-            account(settings, judge, found.usage, World.real())
     kept = calibrate.keep(settings.store, found)
     if not arguments.json:
         rows = found.rows()

@@ -1,34 +1,27 @@
-"""The flow `reindex`: the stages of rag/pipeline.py as Prefect tasks, one a stage, in the same order.
-
-Prefect only watches. It retries nothing and stores no result: our store is the memory, our one retry loop the retrier, and
-our lock decides who runs. Tasks take the id of a run and give a state with a sentence; documents and vectors stay where
-they are. An exception never leaves a task or the flow: Prefect would write it to disk, with whatever it holds.
-"""
+"""The flow `reindex`: the stages of rag/pipeline.py as Prefect tasks. See flows/recorded.py."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefect import Task, flow, task
+from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.events import emit_event
 from prefect.runtime import deployment
 from prefect.states import Completed, Failed
 
-from flows.show import note, plain, usd
+from flows.recorded import Handed, Stages, ended_badly, hidden, safe
+from flows.show import usd
 from rag import storage, wiring
 from rag.counted import counted
-from rag.errors import RaglineError, UsageError
+from rag.errors import UsageError
 from rag.pipeline import STAGES, Options, Outcome, Progress, Reindex
-from rag.providers.secrets import Key
 from rag.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -37,30 +30,13 @@ if TYPE_CHECKING:
 PUBLISHED = "ragline.version.published"
 """The event of a version that went live; its resource is `ragline.index.NAME`, its payload says which version."""
 COMMAND = "prefect deployment reindex"
-NAMES = {0: "Published", 3: "Skipped", 4: "OverBudget", 6: "NotPublished"}
+NAMES = {0: "Published", 6: "NotPublished"}
 IDS_SHOWN = 10
-_SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$")
 _WORKSPACE = re.compile(r"^tmp.*prefect$")
 """The folder that a process worker makes for a run, and removes."""
-_USERINFO = re.compile(r"(?<=//)[^/@\s]+@")
 
 
-@dataclass(slots=True)
-class Handed:
-    """What a command gives to the flow in its own process, what stands between its tasks, and what comes back."""
-
-    settings: Settings
-    options: Options
-    progress: Progress
-    run: Reindex | None = None
-    outcome: Outcome | None = None
-    error: Exception | None = None
-    tasks: int = 0
-
-
-_handed: ContextVar[Handed | None] = ContextVar("handed", default=None)
-_under_way: dict[str, Handed] = {}
-TOLD: dict[str, Callable[[Reindex, Any], str]] = {
+TOLD: Mapping[str, Callable[[Reindex, Any], str]] = {
     "look": lambda _, same: "nothing has changed" if same else "something may have changed",
     "read": lambda *_: "read",
     "plan": lambda _, made: (
@@ -70,29 +46,7 @@ TOLD: dict[str, Callable[[Reindex, Any], str]] = {
     "build": lambda run, _: "built" if run.staged else "nothing to build",
     "publish": lambda _, outcome: outcome.message,
 }
-"""What the state of each stage says, of the run and of what the stage gave."""
-
-
-def _stage(work: Callable[[Reindex], object]) -> Task[[str], State[None]]:
-    """A stage as a task: run id in, a state with a sentence out, its exception kept for the flow."""
-
-    def run(run_id: str) -> State[None]:
-        handed = _under_way[run_id]
-        assert handed.run is not None
-        try:
-            gave = work(handed.run)
-            handed.outcome = gave if isinstance(gave, Outcome) else None
-            return Completed(message=TOLD[work.__name__](handed.run, gave))
-        except Exception as error:  # noqa: BLE001 - the flow raises it again, inside the run's own frame
-            handed.error = error
-            return ended_badly(error)
-
-    run.__doc__ = work.__doc__
-    as_task = task(name=work.__name__, persist_result=False, cache_policy=NO_CACHE, result_serializer="json")
-    return as_task(run)
-
-
-TASKS = tuple(map(_stage, STAGES))
+STAGED: Stages[Reindex, Outcome] = Stages(STAGES, TOLD)
 
 
 @flow(name="reindex", persist_result=False, result_serializer="json", retries=0, validate_parameters=False)
@@ -110,36 +64,20 @@ def reindex(
     configs: settings files, later wins; without one, the nearest ragline.toml. sets: `section.key=value`. Keys of
     providers come from the environment only. create_store: begin a new, empty store.
     """
-    handed = _handed.get()
+    handed = STAGED.handed()
     try:
         if handed is None:
             settings = load([Path(path) for path in configs or []], os.environ, sets or [])
             _refuse_what_would_pay_again(settings, create_store=create_store)
             options = Options(command=COMMAND, publish=publish, allow_removed=allow_removed, rehash=rehash)
-            handed = Handed(settings, options, lambda *_: None)
-        outcome = _run(handed)
-    except Exception as error:  # noqa: BLE001 - see the head of this file
+            handed = Handed(lambda: wiring.reindex(settings, options, lambda *_: None))
+        outcome = STAGED.run(handed)
+    except Exception as error:  # noqa: BLE001 - see the head of flows/recorded.py
         if handed:
             handed.error = error
         return ended_badly(error)
     _report(outcome)
     return _ended_well(outcome)
-
-
-def _run(handed: Handed) -> Outcome:
-    with wiring.reindex(handed.settings, handed.options, handed.progress) as run:
-        handed.run = run
-        _under_way[run.run_id] = handed
-        try:
-            for stage in TASKS:
-                handed.tasks += 1
-                stage(run.run_id, return_state=True)
-                if handed.error:
-                    raise handed.error
-        finally:
-            del _under_way[run.run_id]
-    assert handed.outcome is not None
-    return handed.outcome
 
 
 def run_recorded(
@@ -154,39 +92,18 @@ def run_recorded(
 
     Settings go by hand; what Prefect is told of them is where they come from. Raises RaglineError where Prefect fails.
     """
-    handed = Handed(settings, options, progress)
-    token = _handed.set(handed)
-    try:
-        state = reindex(
+    return STAGED.recorded(
+        Handed(lambda: wiring.reindex(settings, options, progress)),
+        lambda: reindex(
             list(configs),
             [hidden(text) for text in sets],
             publish=options.publish,
             allow_removed=options.allow_removed,
             rehash=options.rehash,
             return_state=True,
-        )
-        if state.state_details.flow_run_id:
-            recording.expected[str(state.state_details.flow_run_id)] = handed.tasks
-    except Exception as error:
-        if not handed.outcome and not handed.error:
-            what = f"Prefect failed before the run began: {type(error).__name__}: {hidden(str(error))}"
-            raise RaglineError.at("prefect", what, "check the server, or use --runner direct") from error
-        note(f"warning: Prefect could not record how this run ended ({type(error).__name__})")
-    finally:
-        _handed.reset(token)
-    if handed.error:
-        raise handed.error
-    assert handed.outcome is not None
-    return handed.outcome
-
-
-def hidden(text: str) -> str:
-    """The text without user names in addresses, and without what stands in variables named for a secret."""
-    text = _USERINFO.sub("", text)
-    for name, value in os.environ.items():
-        if _SECRET_NAME.search(name.upper()):
-            text = Key(value).hide(text)
-    return text
+        ),
+        recording,
+    )
 
 
 def _ended_well(outcome: Outcome) -> State[None]:
@@ -194,17 +111,6 @@ def _ended_well(outcome: Outcome) -> State[None]:
         return Failed(name=NAMES[outcome.exit_code], message=outcome.message)
     name = {"unchanged": "Unchanged", "no_publish": "Staged", "experiment": "Experiment"}.get(outcome.reason, NAMES[0])
     return Completed(name=name, message=outcome.message)
-
-
-def ended_badly(error: Exception) -> State[None]:
-    """The state of an exception. A busy store is none of our failures: another run does the work."""
-    if not isinstance(error, RaglineError):
-        return Failed(message=hidden(f"{type(error).__name__}: {error}"))
-    lines = [error.message, *(f"{problem.where}: {problem.what} -> {problem.remedy}" for problem in error.problems)]
-    message = hidden("\n".join(lines))
-    if error.exit_code == 3:
-        return Completed(name=NAMES[3], message=message)
-    return Failed(name=NAMES.get(error.exit_code), message=message)
 
 
 def _report(outcome: Outcome) -> None:
@@ -256,11 +162,6 @@ def resource(index: str) -> str:
 def _listed(ids: Sequence[str]) -> str:
     more = f" and {len(ids) - IDS_SHOWN:,} more" if len(ids) > IDS_SHOWN else ""
     return ", ".join(f"`{safe(doc_id)}`" for doc_id in ids[:IDS_SHOWN]) + more
-
-
-def safe(text: str) -> str:
-    """A document's own words cannot close the code span or draw a link."""
-    return plain(text).replace("`", "'").replace("\n", " ").replace("<", "&lt;")
 
 
 def _refuse_what_would_pay_again(settings: Settings, *, create_store: bool) -> None:

@@ -102,7 +102,7 @@ def _settings_from(configs: Sequence[str], sets: Sequence[str]) -> dict[str, obj
 
 
 def _refuse_secrets(sets: Sequence[str]) -> None:
-    from flows.reindex import hidden
+    from flows.recorded import hidden
 
     problems = [
         Problem(f"--set {hidden(text)}", "holds a secret, and Prefect would store it", "set it in the environment")

@@ -17,6 +17,7 @@ _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2
 _BREAKS = re.compile("\r?[\n\u2028\u2029]|\t")
 T = TypeVar("T")
 FEW = 10
+_LONGEST = 2_000
 ABSENT = "\u2013"
 STAGES = {
     "read": "reading and cutting",
@@ -68,6 +69,8 @@ def say(text: str = "") -> None:
 
 def note(text: str) -> None:
     """A line on stderr: what a person should know and a pipe should not read. Harmless where nobody listens."""
+    if len(text) > _LONGEST:  # an id, or what a server said, may have megabytes
+        text = f"{text[:_LONGEST]} ... ({len(text):,} characters)"
     with contextlib.suppress(OSError):
         sys.stderr.write(line(text) + "\n")
 

@@ -82,6 +82,9 @@ def test_of_two_spans_neither_is_enough() -> None:
 def test_only_white_space_may_be_in_no_chunk() -> None:
     assert held(BOTH, (passage(1, "line.md", LINE, 0, 31), passage(2, "line.md", LINE, 33, 60))) == "all"
     assert held(BOTH, (passage(1, "line.md", LINE, 0, 30), passage(2, "line.md", LINE, 33, 60))) == "part"
+    # chunks that end before the gold begins
+    some = [passage(at, "line.md", LINE, *ends) for at, ends in enumerate([(0, 5), (7, 10), (12, 14), (16, 60)], 1)]
+    assert [held(BOTH, each) for each in (some, some[:3])] == ["all", "none"]
     # overlapping chunks, and one inside another, in any order
     some = [passage(at, "line.md", LINE, *ends) for at, ends in enumerate([(20, 60), (17, 40), (25, 30), (0, 22)], 1)]
     assert held(BOTH, some) == held(BOTH, some[::-1]) == "all"

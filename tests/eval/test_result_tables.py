@@ -179,6 +179,12 @@ def test_the_json_of_gold_holds_spans_and_judged_documents() -> None:
         {"doc_id": name, "start": None, "end": None, "quote": None, "grade": grade}
         for name, grade in (("gone.md", 1), ("hut.md", 0), ("line.md", 2))
     ]
+    both = replace(BELL, grades={"hut.md": 3, "line.md": 0})
+    (row,) = question_rows(scored((observed(both, answered(both, "a bell")),)), ID)
+    assert [(each["doc_id"], each["start"], each["grade"]) for each in json.loads(row["gold_json"])] == [
+        ("hut.md", start, 3),
+        ("line.md", None, 0),
+    ]
     assert [rows[name]["gold_count"] for name in ("q-opened", "q-price", "q-graded")] == [1, 0, 2]
 
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ import pytest
 
 from eval import load_runs, results, runs
 from eval.about import new_run_id
-from eval.record import KEYS
+from eval.record import KEYS, run_json
 from eval.results import VIEWS_SQL, save
 from eval.tables import SCHEMA_VERSION, TABLES
 from rag.errors import Damaged, FormatTooNew, NotFound, StorageFailed, UsageError
-from tests.eval.made_runs import NOW, info, saved, scored
+from rag.storage import write
+from tests.eval.made_runs import NOW, OPENED, answered, info, observed, saved, scored
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = {"run.json", "report.html", *(f"{name}.parquet" for name in TABLES)}
@@ -59,9 +61,12 @@ def test_a_run_is_whole_and_nothing_else_is_left(store: Path) -> None:
     assert (store / "results/views.sql").read_text() == VIEWS_SQL
 
 
-def test_a_run_id_is_its_second_and_something_random() -> None:
-    names = {new_run_id(NOW) for _ in range(20)}
-    assert len(names) == 20
+def test_a_run_id_is_its_moment_and_something_random_so_that_runs_of_one_second_sort_by_time() -> None:
+    moments = [NOW.replace(microsecond=each) for each in range(0, 1_000_000, 4_000)]
+    ids = [new_run_id(each) for each in moments]
+    assert ids == sorted(ids)
+    names = {new_run_id(NOW) for _ in range(3)}
+    assert len(names) == 3
     assert all(results._RUN_ID.fullmatch(name) and name.startswith("20261122T080000Z-") for name in names)
 
 
@@ -150,6 +155,25 @@ def test_latest_names_the_newest_run_whichever_ends_last(store: Path) -> None:
     saved(store, 20)
     assert (store / "results/LATEST").read_text() == "20261122T080030Z-3f9a1c\n"
     assert runs.find(store, "@latest").name == "20261122T080030Z-3f9a1c"
+
+
+def test_latest_is_looked_at_again_where_another_process_came_between(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(path: Path, data: bytes) -> None:
+        write(path, data)
+        (store / "results" / "20261122T080059Z-ffffff").mkdir(exist_ok=True)
+
+    monkeypatch.setattr(results, "write", late)
+    saved(store, 5)
+    assert (store / "results/LATEST").read_text() == "20261122T080059Z-ffffff\n"
+
+
+def test_what_was_saved_is_unknown_where_a_part_of_it_is(tmp_path: Path) -> None:
+    one = observed(OPENED, answered(OPENED, "1911"))
+    for rows, wanted in (((one, one), 0.5), ((one, replace(one, usd_saved=None)), None)):
+        given = replace(scored(rows), judge_usd_saved=0.5)
+        assert run_json(info(), given, [])["usage"]["usd_saved"] == wanted  # type: ignore[call-overload, index]
 
 
 def test_an_old_views_sql_is_brought_up_to_date(store: Path) -> None:
@@ -264,7 +288,15 @@ def garbage(path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"\n1")
 
 
-@pytest.mark.parametrize("harm", [half, garbage, Path.unlink])
+def shorter(path: Path) -> None:
+    """A file that is sound, and not the one that was written."""
+    if path.suffix == ".json":
+        path.write_text("{}")
+    else:
+        pq.write_table(pq.read_table(path).slice(1), path)
+
+
+@pytest.mark.parametrize("harm", [half, garbage, shorter, Path.unlink])
 @pytest.mark.parametrize("file", ["run.json", "questions.parquet"])
 def test_a_damaged_run_is_named_and_the_others_are_read(store: Path, file: str, harm: Any) -> None:
     bad = store / "results" / ids(store)[1]

@@ -87,10 +87,10 @@ def test_repeats_and_shared_gold_are_one_cluster() -> None:
 
 
 def test_the_interval_is_the_percentiles_of_two_thousand_seeded_draws_of_clusters() -> None:
-    numbers = [0.0, 0.25, 1.0, 0.5, 0.75, 1.0, 0.0, 0.5]
-    row = made(asked(4, repeats=2), [value(each) for each in numbers])[0]
-    sums = np.array(numbers).reshape(4, 2).sum(axis=1, keepdims=True)
-    draws = resample(sums, np.full((4, 1), 2.0), draws=2_000, seed=info().seed)
+    numbers = np.random.default_rng(5).random(60).tolist()
+    row = made(asked(30, repeats=2), [value(each) for each in numbers])[0]
+    sums = np.array(numbers).reshape(30, 2).sum(axis=1, keepdims=True)
+    draws = resample(sums, np.full((30, 1), 2.0), draws=2_000, seed=info().seed)
     assert (row["low"], row["high"]) == tuple(np.quantile(draws[:, 0], [0.025, 0.975]))
     assert row["confidence"] == 0.95
 
