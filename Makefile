@@ -47,6 +47,9 @@ eval: setup ## Index the shipped corpus, ask the shipped questions (or DATASET=p
 ask: setup ## Ask: make ask Q="Who reopens the line?"
 	@$(RAGLINE) ask "$${Q:?write make ask Q=\"your question\"}"
 
+# compiled modules are kept, whatever the shell says: without them each run compiles every test again
+test check: export PYTHONDONTWRITEBYTECODE =
+
 test: $(VENV)/.ready-test ## All tests: fast ones in parallel, then real servers, kills and Prefect
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
 

@@ -123,8 +123,9 @@ class RunInfo:
 
 
 def new_run_id(moment: datetime) -> str:
-    """A run_id of this moment: `20261122T080000Z-3f9a1c`."""
-    return f"{re.sub('[-:]', '', clock.text(moment))}-{secrets.token_hex(3)}"
+    """A run_id of this moment: `20261122T080000Z-3f9a1c`. Two digits of its fraction, so that ids of one second sort too."""
+    fraction = moment.microsecond * 256 // 1_000_000
+    return f"{re.sub('[-:]', '', clock.text(moment))}-{fraction:02x}{secrets.token_hex(2)}"
 
 
 def redacted(text: str) -> str:

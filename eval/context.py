@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from eval.types import Question
 from rag.index.search import OpenVersion
-from rag.retrieval.passages import passages
+from rag.retrieval.passages import passages_many
 from rag.types import Hit, Passage, Span
 from rag.wiring import Desk
 
@@ -73,16 +73,16 @@ def gold(version: OpenVersion, questions: Sequence[Question], k: int) -> list[tu
     only the words of the gold are known, these as passages. Else nothing.
     """
     cuts = _cuts(version, {doc_id for question in questions for doc_id in question.judgements})
-    found: list[tuple[Passage, ...]] = []
+    hits: list[list[Hit]] = []
     for question in questions:
         if question.gold:
             rows = [row for each in question.gold for row in covering(cuts.get(each.doc_id, ()), each.start, each.end)]
         else:
             graded = sorted((-grade, doc_id) for doc_id, grade in question.grades.items() if grade > 0)
             rows = [cut.row for _, doc_id in graded for cut in cuts.get(doc_id, ())][:k]
-        hits = [Hit(row, 1.0) for row in dict.fromkeys(rows)]
-        found.append(tuple(passages(hits, version)) if hits else _worded(question))
-    return found
+        hits.append([Hit(row, 1.0) for row in dict.fromkeys(rows)])
+    found = passages_many(hits, version)
+    return [tuple(each) or _worded(question) for question, each in zip(questions, found, strict=True)]
 
 
 def covering(cuts: Sequence[Cut], start: int, end: int) -> list[int]:

@@ -117,6 +117,8 @@ class Judge:
         }
         self._base_url = base_url
         self._max_tokens = max_tokens
+        self.paid = Usage()
+        """What was billed so far, for whoever has to account for it when no verdict comes."""
 
     def identity(self, *names: str) -> dict[str, Json]:
         """What the verdicts of these prompts, by default of all, hang on; no secret is in it."""
@@ -215,6 +217,7 @@ class Judge:
             mistake = mistakes[-1] if mistakes else None
             messages = judging_messages(prompt, question, expected, answer, passages, mistake)
             calls.append(await self._asking[name].ask(messages, self._max_tokens))
+            self.paid += calls[-1].usage
             try:
                 found = _read(calls[-1].completion, read)
             except Unusable as error:

@@ -27,6 +27,9 @@ KEYS = (
     *("prompts", "measures", "counts", "usage", "seconds", "tables", "volatile", "agreement"),
 )
 
+_REPLIES = ("model", "base_url", "max_tokens")
+"""Of a chat model's settings: what its replies hang on."""
+
 
 def fingerprint(info: RunInfo, scored: Scored) -> str:
     """sha256 of everything that the figures depend on: equal fingerprints, equal Parquet but for volatile columns.
@@ -37,8 +40,7 @@ def fingerprint(info: RunInfo, scored: Scored) -> str:
     settings: Any = info.settings
     asked = {
         "retrieval": settings["retrieval"],
-        "generation": {key: settings["generation"][key] for key in ("model", "base_url", "max_tokens")},
-        "judge": {key: settings["judge"][key] for key in ("model", "base_url")},
+        **{role: {key: settings[role][key] for key in _REPLIES} for role in ("generation", "judge")},
         "arms": list(info.arms),
         "repeats": info.repeats,
         "search_depth": info.search_depth,

@@ -32,17 +32,18 @@ from eval.scoring import refuse, score
 from eval.types import Dataset, Observed, Question, Scored
 from rag import wiring
 from rag.embedding import ledger
+from rag.errors import RaglineError, UsageError
 from rag.generation.answer import GroundedGenerator
 from rag.providers.prices import price
 from rag.release import release
 from rag.settings import Generation, Settings
 from rag.settings import Judge as JudgeSettings
 from rag.sync import run_sync
-from rag.types import Usage
 from rag.wiring import Desk, World
 
 COMMAND = "ragline eval"
 ANSWERS = "answers.sqlite"
+_LONGEST_NAME = 100
 Progress = Callable[[str, int, int | None], None]
 """A stage, how much of it is done, of how much."""
 
@@ -102,6 +103,27 @@ class Evaluated:
         }
 
 
+def choose(settings: Settings, dataset: Dataset, options: Options) -> tuple[Dataset, tuple[Measure, ...]]:
+    """The questions that are asked, and what they are scored with. Nothing is opened.
+
+    Raises UsageError for unknown tags and measures, and for judged ones without a judge.
+    """
+    name = options.name
+    if len(name) > _LONGEST_NAME or not name.isprintable() or name.startswith((" ", "@")):
+        what = f"{name[:_LONGEST_NAME]!r} cannot be the name of a run"
+        remedy = f"write at most {_LONGEST_NAME} characters that can be printed, and no blank or @ in front"
+        raise UsageError.at("--name", what, remedy)
+    asked, judge = settings.evaluation, settings.judge.model is not None
+    chosen: Sequence[Question] = dataset.questions
+    if options.where:
+        chosen = select.where(chosen, options.where)
+    if options.limit is not None:
+        chosen = select.sample(chosen, options.limit, asked.seed)
+    measures = registry.parse(asked.measures) if asked.measures else registry.defaults(chosen, judge=judge)
+    refuse(measures, judge=judge, embed=True)
+    return replace(dataset, questions=tuple(chosen)), measures
+
+
 class Evaluation:
     """One run. Nothing is paid for before all that was asked for is known to be right."""
 
@@ -118,18 +140,7 @@ class Evaluation:
         self._world = world or World.real()
         self._begun = self._world.clock.utc()
         self.run_id = new_run_id(self._begun)
-        asked = settings.evaluation
-        chosen: Sequence[Question] = dataset.questions
-        if options.where:
-            chosen = select.where(chosen, options.where)
-        if options.limit is not None:
-            chosen = select.sample(chosen, options.limit, asked.seed)
-        self._dataset = replace(dataset, questions=tuple(chosen))
-        with_judge = settings.judge.model is not None
-        self._measures: tuple[Measure, ...] = (
-            registry.parse(asked.measures) if asked.measures else registry.defaults(chosen, judge=with_judge)
-        )
-        refuse(self._measures, judge=with_judge, embed=True)
+        self._dataset, self._measures = choose(settings, dataset, options)
         self._desk = Desk(settings, options.version, self._world, command=COMMAND)
         try:
             self._answers = AnswerStore(settings.store / ANSWERS, self._world.clock)
@@ -143,9 +154,13 @@ class Evaluation:
         except BaseException:
             self._desk.close()
             raise
-        self.notes = (*dataset.notes, *self._resolved.notes, *self._desk.notes)
         self._observed: list[Observed] = []
         self._scored: Scored | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the figures has to know."""
+        return (*self._dataset.notes, *self._resolved.notes, *self._desk.notes, *dict.fromkeys(self._answers.notes))
 
     def __enter__(self) -> Self:
         return self
@@ -182,19 +197,18 @@ class Evaluation:
     def score(self) -> int:
         """Score every observation; gives how many scores there are."""
         self._progress("score", 0, None)
-        scored = run_sync(
-            score(
-                self._observed,
-                self._measures,
-                self._judge,
-                self._desk.embed,
-                lambda done, of: self._progress("judge", done, of),
-                self.settings.judge.concurrency,
+        with accounted(self.settings, self._judge, self._world):
+            scored = run_sync(
+                score(
+                    self._observed,
+                    self._measures,
+                    self._judge,
+                    self._desk.embed,
+                    lambda done, of: self._progress("judge", done, of),
+                    self.settings.judge.concurrency,
+                )
             )
-        )
         self._scored = scored
-        if self._judge:
-            account(self.settings, self._judge, scored.judge_usage, self._world)
         return len(scored.observed) * len(scored.measures)
 
     def save(self) -> Evaluated:
@@ -340,10 +354,17 @@ def judging(settings: Settings, *, fresh: bool = False) -> Iterator[Judge | None
         yield made_judge(settings, store, world, fresh=fresh)
 
 
-def account(settings: Settings, judge: Judge, usage: Usage, world: World) -> None:
-    """A line in the ledger for what a judge was paid."""
-    if usage.requests:
-        ledger.record(settings.store, world.clock.utc(), COMMAND, judge.name, usage, None, "done")
+@contextlib.contextmanager
+def accounted(settings: Settings, judge: Judge | None, world: World) -> Iterator[None]:
+    """A line in the ledger for what the judge is paid in here, whatever ends it; as with a desk, a full disk does no harm."""
+    outcome = "failed"
+    try:
+        yield
+        outcome = "done"
+    finally:
+        if judge is not None and judge.paid.requests:
+            with contextlib.suppress(RaglineError, OSError):
+                ledger.record(settings.store, world.clock.utc(), COMMAND, judge.name, judge.paid, None, outcome)
 
 
 def code_state() -> tuple[str | None, bool | None]:

@@ -95,7 +95,7 @@ def find(store: Path, name: str) -> Path:
     if begun:
         what = f"{name} is the beginning of {len(begun)} runs: {', '.join(begun[-_SHOWN:])}"
         raise UsageError.at(name, what, "give more of it")
-    if name and (Path(name) / RUN).is_file():
+    if name and os.path.isfile(Path(name) / RUN):  # Path.is_file raises for a name that is too long
         return Path(name)
     known = [*ids, *(run.name for run in runs if run.name)]
     near = list(dict.fromkeys(difflib.get_close_matches(name, known, n=3, cutoff=0.6))) or ids[-_SHOWN:]

@@ -16,7 +16,7 @@ _FORM = re.compile(r"\s*(?P<measure>.+?)\s*(?P<sign>>=|<=)\s*(?P<bound>[0-9]*\.?
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """A measure, and the value that its mean may not fall under, or with `<=` may not exceed."""
+    """A measure, and the value that its mean may not fall under, or, where lower is better, may not exceed."""
 
     text: str
     measure: Measure
@@ -42,7 +42,13 @@ def parse(texts: Iterable[str]) -> list[Threshold]:
         except UsageError as error:
             problems += error.problems
             continue
-        found.append(Threshold(text, measure, parts["sign"] == ">=", float(parts["bound"])))
+        at_least = registry.MEASURES[measure.name].higher_is_better
+        if at_least != (parts["sign"] == ">="):
+            what = f"of {measure} {'higher' if at_least else 'lower'} is better: {text!r} would fail what is good"
+            sign = ">=" if at_least else "<="
+            problems.append(Problem("--fail-under", what, f"write '{measure}{sign}{parts['bound']}'"))
+            continue
+        found.append(Threshold(text, measure, at_least, float(parts["bound"])))
     if problems:
         raise UsageError(problems[0].what if len(problems) == 1 else "thresholds cannot be read", problems)
     return found

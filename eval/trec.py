@@ -15,17 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
+from eval.datasets.files import file_bytes
 from eval.measures.matching import Codes, Ints, Judgements, Run, best_first
 from eval.measures.names import Floats
-from rag.corpus.page import Unreadable
-from rag.corpus.readers import PACKINGS
-from rag.corpus.unpack import BOMB_FREE, BOMB_RATIO, unpacked_whole
 from rag.errors import Problem, UsageError
 from rag.storage import write
 
 _SHOWN = 50
 _BLOCK = 1 << 23
-_POINTER = b"version https://git-lfs.github.com/spec/"
 _COMMENT = re.compile(rb"(?:\A|\n)[ \t\r]*#")
 _GRADE = re.compile(rb"[+-]?[0-9]{1,9}")
 
@@ -149,7 +146,7 @@ def _table(path: Path, form: _Form) -> _Table:
     mistakes = _Mistakes(path)
     queries, documents = _Numbers(), _Numbers()
     parts: list[tuple[Codes, Codes, Floats, Ints]] = []
-    for first, block in _blocks(_content(path)):
+    for first, block in _blocks(file_bytes(path).removeprefix(b"\xef\xbb\xbf")):
         lines, fields = _columns(first, block, form, mistakes)
         value = _grades(fields[3], lines, mistakes) if form is _QRELS else _scores(fields[4], lines, mistakes)
         parts.append((_coded(queries, fields[0]), _coded(documents, fields[2]), value, lines))
@@ -172,21 +169,6 @@ def _table(path: Path, form: _Form) -> _Table:
     mistakes.refuse()
     starts = np.searchsorted(query, np.arange(len(queries) + 1)).astype(np.int64)
     return _Table(query_names, document_names, starts, document, value)
-
-
-def _content(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-        packing = PACKINGS.get(path.suffix.lower().removeprefix("."))
-        if packing is not None:
-            data = unpacked_whole(data, packing, BOMB_FREE + BOMB_RATIO * len(data))
-    except (OSError, Unreadable) as error:
-        why = error.detail if isinstance(error, Unreadable) else error.strerror or str(error)
-        what = f"{path} cannot be read: {why}"
-        raise UsageError.at(str(path), what, "check the path of the file") from error
-    if data.startswith(_POINTER):
-        raise UsageError.at(str(path), f"{path} is a Git LFS pointer, not the file itself", "run `git lfs pull`")
-    return data.removeprefix(b"\xef\xbb\xbf")
 
 
 def _blocks(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -159,13 +159,15 @@ def parser() -> Parser:
     evaluate = add(
         "eval", "ask a question set, score the answers, keep the run", "ragline eval --fail-under 'R@5>=0.85'"
     )
-    evaluate.add_argument("dataset", nargs="?", metavar="DATASET", help="default: evaluation.dataset")
+    evaluate.add_argument("dataset", nargs="?", type=_filled, metavar="DATASET", help="default: evaluation.dataset")
     evaluate.add_argument("--name", default="", help="a name that finds the run again")
     evaluate.add_argument("--version", type=_version, dest="number", metavar="V", help="evaluate this version")
     evaluate.add_argument(
-        "--arms", metavar="ARM,...", help="of retrieved, oracle, closed_book (default: evaluation.arms)"
+        "--arms", type=_names, metavar="ARM,...", help="of retrieved, oracle, closed_book (default: evaluation.arms)"
     )
-    evaluate.add_argument("--measures", metavar="M,...", help="such as nDCG@10,Contains (default: what the set allows)")
+    evaluate.add_argument(
+        "--measures", type=_names, metavar="M,...", help="such as nDCG@10,Contains (default: what the set allows)"
+    )
     evaluate.add_argument("--repeats", type=_positive, metavar="N", help="answers to each question")
     evaluate.add_argument("--limit", type=_positive, metavar="N", help="a seeded sample of at most N questions")
     evaluate.add_argument(
@@ -179,9 +181,12 @@ def parser() -> Parser:
     evaluate.add_argument(
         "--corpus-from-dataset", action="store_true", help="ask an experiment made of the corpus that the set brings"
     )
-    evaluate.add_argument("--qrels", metavar="NAME", help="which judgements, where a folder has several")
+    evaluate.add_argument("--qrels", type=_filled, metavar="NAME", help="which judgements, where a folder has several")
     evaluate.add_argument(
-        "--calibrate", metavar="PATH", help="instead: how measures and the judge agree with people's verdicts"
+        "--calibrate",
+        type=_filled,
+        metavar="PATH",
+        help="instead: how measures and the judge agree with people's verdicts",
     )
     runner(evaluate)
     add("runs", "the runs of the store, newest first", "ragline runs")
@@ -192,20 +197,20 @@ def parser() -> Parser:
     shown.add_argument("question", nargs="?", metavar="QUESTION", help="a question_id, or the beginning of one")
     report = add("report", "where the HTML report of a run lies", "ragline report @latest --output report.html")
     report.add_argument("run", nargs="?", default="@latest", metavar="RUN", help="default: @latest")
-    report.add_argument("--output", metavar="FILE", help="write it anew, to this file")
+    report.add_argument("--output", type=_filled, metavar="FILE", help="write it anew, to this file")
     export = add("export", "copy runs into a folder for analysts", "ragline export results-for-anna @latest")
-    export.add_argument("folder", metavar="DIR")
+    export.add_argument("folder", type=_filled, metavar="DIR")
     export.add_argument("runs", nargs="*", metavar="RUN", help="default: all")
     score = add("score", "score a TREC run; needs no index", "ragline score qrels.trec run.trec --measures nDCG@10,AP")
     score.add_argument("qrels", metavar="QRELS")
     score.add_argument("run", metavar="RUN")
-    score.add_argument("--measures", metavar="M,...", help="such as 'nDCG@10,P(rel=2)@5'")
+    score.add_argument("--measures", type=_names, metavar="M,...", help="such as 'nDCG@10,P(rel=2)@5'")
     score.add_argument("--per-query", action="store_true", help="the values of each query too")
     dataset = add("dataset", "describe a question set, or convert it", "ragline dataset convert squad.json ours.jsonl")
     dataset.add_argument("action", choices=["describe", "convert"])
-    dataset.add_argument("dataset", metavar="DATASET")
+    dataset.add_argument("dataset", type=_filled, metavar="DATASET")
     dataset.add_argument("output", nargs="?", metavar="OUTPUT", help="of convert: a .jsonl, .jsonl.gz or .parquet")
-    dataset.add_argument("--qrels", metavar="NAME", help="which judgements, where a folder has several")
+    dataset.add_argument("--qrels", type=_filled, metavar="NAME", help="which judgements, where a folder has several")
 
     status = add("status", "version, age, hold, last try, lock holder, spend", "ragline status --max-age 26h")
     status.add_argument("--max-age", metavar="AGE", help="exit 10 when the live version is older: 90m, 26h, 7d")
@@ -256,6 +261,17 @@ def _positive(text: str) -> int:
     if _whole(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 up")
     return int(text)
+
+
+def _filled(text: str) -> str:
+    """A value that a script's empty variable has not taken away: none would mean something else."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty: give a value, or leave it out")
+    return text
+
+
+def _names(text: str) -> str:
+    return _filled(text) if text.strip(", ") else _filled("")
 
 
 def _not_negative(text: str) -> float:

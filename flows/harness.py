@@ -183,12 +183,20 @@ def report(arguments: Namespace) -> Result:
     from rag import storage
 
     folder = find(settings_of(arguments).store, arguments.run)
-    path = Path(arguments.output) if arguments.output else folder / "report.html"
+    path = _output(arguments.output) if arguments.output else folder / "report.html"
     if arguments.output or not path.exists():
         storage.write(path, render(folder).encode())
     if not arguments.json:
         say(str(path))
     return Result({"run_id": folder.name, "path": str(path)})
+
+
+def _output(text: str) -> Path:
+    """The file that is meant, links followed. Raises UsageError for what is none: a rename would put a file in its place."""
+    path = Path(text)
+    if path.exists() and not path.is_file():
+        raise UsageError.at("--output", f"{text} is no file", "name a file, such as report.html")
+    return path.resolve() if path.is_symlink() else path
 
 
 def export(arguments: Namespace) -> Result:

@@ -150,6 +150,13 @@ class Evaluation(Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     max_error_share: Share = 0.02
 
+    @field_validator("arms")
+    @classmethod
+    def _arms_are_some_and_each_once(cls, arms: tuple[str, ...]) -> tuple[str, ...]:
+        if not arms or len(set(arms)) < len(arms):
+            raise ValueError("names no arm, or one twice; write for example retrieved,oracle")
+        return arms
+
 
 class PriceOverride(Section):
     """US dollars for a million tokens."""

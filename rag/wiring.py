@@ -447,7 +447,7 @@ class Desk:
         self, questions: Sequence[str], k: int | None = None, where: Mapping[str, Sequence[str]] | None = None
     ) -> list[list[Passage]]:
         """The best k passages of each question, all vectors searched in one batch."""
-        from rag.retrieval.passages import passages
+        from rag.retrieval.passages import passages_many
 
         wanted = self.settings.retrieval.k if k is None else k
         if wanted < 1:
@@ -461,7 +461,7 @@ class Desk:
         depth = min(limit, wanted + 16)
         while True:
             ranked = await self._retriever.retrieve_many(questions, depth, rows)
-            found = [passages(hits, self._opened, wanted) for hits in ranked]
+            found = passages_many(ranked, self._opened, wanted)
             short = any(len(part) < wanted and len(hits) == depth for part, hits in zip(found, ranked, strict=True))
             if not short or depth >= limit:
                 return found

@@ -30,6 +30,12 @@ def vector_of(text: str) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(WIDTH).astype(np.float32)
 
 
+def lexical_in_process(chunks: Path, folder: Path) -> dict[str, Json]:
+    """What the child builds, without the half second that a process of its own takes to start."""
+    lexical.build(lexical.read_texts(chunks), folder)
+    return {}
+
+
 class CountingModel:
     """An EmbeddingModel that remembers every text it was sent, and fails when told to."""
 
@@ -73,16 +79,12 @@ class House:
         parts = wiring.parts(settings, wiring.World.real())
         free = Terms(self.model.limits, True, None, None, None, None, None, None)
 
-        def in_process(chunks: Path, folder: Path) -> dict[str, Json]:
-            lexical.build(lexical.read_texts(chunks), folder)
-            return {}
-
         return dataclasses.replace(
             parts,
             model=self.model,
             dimensions=None,
             terms=dataclasses.replace(free, **self.terms),
-            build_lexical=in_process,
+            build_lexical=lexical_in_process,
             concurrency=2,
         )
 

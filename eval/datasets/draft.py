@@ -21,6 +21,10 @@ from rag.errors import Problem, UsageError
 
 REMEDY = "docs/datasets.md says what each field means"
 _SHOWN = 50
+_LONGEST = 1_000_000
+_LONGEST_ID = 1_000
+_HIGHEST = 999_999_999
+"""As in files of judgements: nine digits."""
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -107,6 +111,23 @@ def _python(value: str) -> object:
     return _RUN_TOGETHER if isinstance(found, list) and words > len(found) else found
 
 
+def _beyond(question: Question) -> list[str]:
+    """What is larger than anything meant: a quote that was never closed, a file that is no set of questions."""
+    texts = {
+        "question_id": ((question.question_id,), _LONGEST_ID),
+        "question": ((question.text,), _LONGEST),
+        "an expected answer": (question.expected_answers, _LONGEST),
+    }
+    mistakes = []
+    for name, (found, most) in texts.items():
+        length = max(map(len, found), default=0)
+        if length > most:
+            mistakes.append(f"{name} is {length:,} characters long, more than {most:,}")
+    if any(abs(grade) > _HIGHEST for grade in question.grades.values()):
+        mistakes.append(f"a grade is above {_HIGHEST:,}, or below its negative")
+    return mistakes
+
+
 def _in_order(problem: Problem) -> list[str | int]:
     """Line 9 before line 10."""
     return [int(part) if at % 2 else part for at, part in enumerate(re.split("([0-9]+)", problem.where))]
@@ -153,9 +174,10 @@ class Draft:
 
     def take(self, record: Record, question: Question) -> None:
         """Keep a question if its record has no mistakes, and its id no twin."""
+        record.mistakes += _beyond(question)
         name = question.question_id
         if name and name in self._places:
-            record.mistakes.append(f"question_id {name!r} stands {self._places[name]} already")
+            record.mistakes.append(f"question_id {name[:_LONGEST_ID]!r} stands {self._places[name]} already")
         elif name:
             self._places[name] = f"on line {record.line}" if record.line else f"at {record.where}"
         for what in record.mistakes:

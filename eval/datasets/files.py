@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,13 +59,32 @@ class Content:
         return f"{self.path}{word}{place}"
 
 
-def content(path: Path) -> Content:
-    """Read a file, whatever its name says. Raises UsageError for what is no data: unreadable, a pointer, a picture."""
-    data = _bytes(path)
-    sha256 = hashlib.sha256(data).hexdigest()
+def _unpacked(path: Path) -> bytes:
+    mode = path.stat().st_mode
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):  # /dev/zero never ends
+        raise Unreadable("broken", "a device, not a file")
+    data = path.read_bytes()
+    packing = _packing(data[:4])
+    return unpacked_whole(data, packing, BOMB_FREE + BOMB_RATIO * len(data)) if packing else data
+
+
+def file_bytes(path: Path) -> bytes:
+    """A whole file, unpacked. Raises UsageError for what is no data: unreadable, a device, a pointer of Git LFS."""
+    try:
+        data = _unpacked(path)
+    except (OSError, Unreadable, ValueError) as error:  # ValueError: a NUL in the path
+        why = error.detail if isinstance(error, Unreadable) else getattr(error, "strerror", None) or str(error)
+        raise UsageError.at(str(path), f"{path} cannot be read: {why}", "check the path") from error
     if data.startswith(_POINTER):
         what = f"{path} is a Git LFS pointer, not the file itself"
         raise UsageError.at(str(path), what, "run `git lfs pull` where it was cloned, or fetch the file itself")
+    return data
+
+
+def content(path: Path) -> Content:
+    """Read a file, whatever its name says. Raises UsageError for what is no data: unreadable, a pointer, a picture."""
+    data = file_bytes(path)
+    sha256 = hashlib.sha256(data).hexdigest()
     if data.startswith(b"PAR1"):
         return _rows_of(path, "parquet", sha256, parquet.rows(io.BytesIO(data), _SPEC))
     if data.startswith(b"PK\x03\x04"):
@@ -106,18 +126,6 @@ def _judge(fields: list[list[str]]) -> bool:
 
 def _packing(data: bytes) -> Packing | None:
     return next((packing for magic, packing in _PACKINGS if data.startswith(magic)), None)
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-        packing = _packing(data[:4])
-        if packing is not None:
-            data = unpacked_whole(data, packing, BOMB_FREE + BOMB_RATIO * len(data))
-    except (OSError, Unreadable) as error:
-        why = error.detail if isinstance(error, Unreadable) else error.strerror or str(error)
-        raise UsageError.at(str(path), f"{path} cannot be read: {why}", "check the path of the question set") from error
-    return data
 
 
 def _rows_of(path: Path, kind: Kind, sha256: str, rows: Iterable[tuple[int, Any]], text: str = "") -> Content:

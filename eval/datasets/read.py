@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from eval.datasets.draft import Draft
@@ -30,7 +31,8 @@ def read(path: Path, qrels: str | None = None) -> Dataset:
     Raises UsageError: every mistake of the set with its line (the first 50), a file that two formats claim with both
     readings, a format that is known and not read with the way to one that is, a pointer of Git LFS.
     """
-    return _folder(path, qrels) if path.is_dir() else _file(path, qrels)
+    # not path.is_dir(), which raises for a name that is too long
+    return _folder(path, qrels) if os.path.isdir(path) else _file(path, qrels)
 
 
 def _file(path: Path, qrels: str | None) -> Dataset:
@@ -57,8 +59,8 @@ def _format(found: Content, tells: dict[str, Tell], draft: Draft) -> str:
     recognised = known(found) or part(found)
     if recognised:
         raise _not_read(found.path, recognised)
-    if found.rows or not found.broken:
-        columns = ", ".join(sorted(found.columns)[:30]) or "none"
+    if found.columns:
+        columns = ", ".join(sorted(found.columns)[:30])
         draft.mistake(str(found.path), f"no format that is known has these columns: {columns}", _LIST)
     draft.dataset("")
     raise AssertionError("a set of mistakes alone is refused")

@@ -21,6 +21,8 @@ Setting: TypeAlias = int | str
 Family: TypeAlias = Literal["ranking", "span", "answer", "abstention", "citation", "judged"]
 
 _FORM = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9_-]*)(?:\((?P<inside>[^()]*)\))?(?:@(?P<cutoff>[0-9]+))?")
+_DIGITS = 9
+"""Of a cutoff and of a number in brackets, at most."""
 _SETTING = re.compile(r"""\s*(?P<key>[a-z_]+)\s*=\s*(?P<quote>['"]?)(?P<value>[\w.-]+)(?P=quote)\s*""")
 
 
@@ -131,6 +133,10 @@ def parse(text: str, known: Mapping[str, Entry]) -> Measure:
     entry = names.get(parts["name"]) if parts else None
     if parts is None or entry is None:
         raise UsageError.at(text, f"there is no measure {text!r}", _nearest(text, known))
+    if len(parts["cutoff"] or "") > _DIGITS:
+        raise UsageError.at(
+            text, f"{text}: a cutoff has at most {_DIGITS} digits", f"write {entry.name}@5, or another number"
+        )
     cutoff = None if parts["cutoff"] is None else int(parts["cutoff"])
     if cutoff is None and entry.cutoff == "required":
         raise UsageError.at(text, f"{text} lacks its cutoff", f"write {text}@5, or another number")
@@ -161,7 +167,7 @@ def _value(text: str, key: str, value: str, parameter: Parameter) -> Setting:
         if value in parameter.choices:
             return value
         raise UsageError.at(text, f"{text}: {key} is not {value!r}", f"{key} is one of {', '.join(parameter.choices)}")
-    if value.isascii() and value.isdigit() and int(value) >= 1:
+    if value.isascii() and value.isdigit() and len(value) <= _DIGITS and int(value) >= 1:
         return int(value)
     raise UsageError.at(text, f"{text}: {key} is not {value!r}", f"{key} is a whole number from 1")
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from flows.cli import main
+from tests.house import lexical_in_process
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,7 +49,10 @@ class Said:
 
 
 @pytest.fixture
-def ragline(place: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+def ragline(place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`run(*words)`: the command in this process, which builds the lexical index itself; `shell` is the whole of it."""
+    monkeypatch.setattr("rag.retrieval.lexical.build_in_child", lexical_in_process)
+
     def run(*words: str) -> Said:
         capsys.readouterr()
         code = main(list(words))

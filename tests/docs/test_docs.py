@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import re
 import textwrap
 import tomllib
@@ -34,6 +35,7 @@ PAGES = sorted(
 MANUAL_TEXT = "\n".join(path.read_text(encoding="utf-8") for path in MANUALS if path.exists())
 
 
+@functools.cache
 def commands() -> dict[str, argparse.ArgumentParser]:
     (found,) = [action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)]
     return dict(found.choices)

@@ -199,6 +199,7 @@ def test_the_common_subsequence_by_bits_is_that_of_the_whole_table(pair: tuple[l
     assert lcs(*([str(each) for each in row] for row in pair)) == table(pair)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(texts, st.lists(texts, min_size=1, max_size=3)), max_size=4))
 def test_rouge_l_is_that_of_the_package_for_odd_unicode(rows: list[tuple[str, list[str]]]) -> None:
     scorer = pytest.importorskip("rouge_score.rouge_scorer").RougeScorer(["rougeL"], use_stemmer=False)
@@ -206,6 +207,7 @@ def test_rouge_l_is_that_of_the_package_for_odd_unicode(rows: list[tuple[str, li
     assert ours.tolist() == [scorer.score_multi(accepted, answer)["rougeL"].fmeasure for answer, accepted in rows]
 
 
+@pytest.mark.slow
 def test_rouge_l_of_sentences_is_that_of_the_package(datasets: Path) -> None:
     scorer = pytest.importorskip("rouge_score.rouge_scorer").RougeScorer(["rougeL"], use_stemmer=False)
     passages = [row["text"] for row in records(datasets / "squad2-dev-slice" / "passages.jsonl")[:60]]

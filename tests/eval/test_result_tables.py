@@ -283,6 +283,8 @@ def test_the_fingerprint_follows_what_the_figures_depend_on_and_nothing_else() -
         replace(given, settings=changed("retrieval", "k", 6)),
         replace(given, settings=changed("generation", "model", "openai/other")),
         replace(given, settings=changed("judge", "model", "openai/other")),
+        replace(given, settings=changed("judge", "max_tokens", 7)),
+        replace(given, settings=changed("generation", "max_tokens", 7)),
         replace(given, arms=("retrieved",)),
         replace(given, repeats=3),
         replace(given, search_depth=50),

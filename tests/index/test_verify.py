@@ -58,8 +58,10 @@ def test_a_sound_version_has_no_findings(published: Versions) -> None:
 
 def test_two_hundred_flipped_bits_are_all_found_and_never_served(published: Versions) -> None:
     rng = np.random.default_rng(7)
-    files = files_of(published)
-    for turn in range(200):
+    files, turns = files_of(published), 200
+    if Manifest.load(published.folder(2) / MANIFEST).kind != "flat":  # of the others only these two are not the same
+        files, turns = {name: files[name] for name in ("index.faiss", MANIFEST)}, 40
+    for turn in range(turns):
         name = list(files)[turn % len(files)]
         right = files[name].read_bytes()
         near_an_end = rng.random() < 0.5

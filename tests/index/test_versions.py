@@ -265,7 +265,7 @@ def test_readers_never_fail_while_versions_come_and_go(versions: Versions, stage
     readers = [threading.Thread(target=read) for _ in range(2)]
     for reader in readers:
         reader.start()
-    for turn in range(40):
+    for turn in range(20):
         versions.publish_staged(shutil.copytree(folders[turn % 2], folders[0].with_name(f"copy-{turn}")))
         versions.gc(1)
     done.set()

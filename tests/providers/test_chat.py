@@ -291,9 +291,12 @@ def test_a_stream_without_end_is_given_up_in_time_and_in_length(
 ) -> None:
     monkeypatch.setattr(door, "STREAM_TIMES", 2.0)
     start = OPENAI_STREAM[:1] if provider == "openai" else _anthropic_stream("At ")[:3]
-    again = _events(start[-1:]).body
-    for pause, repeat, timeout, why in ((0.02, 1, 0.4, "in the time it may take"), (0.0, 400, 20.0, "longer than")):
-        served.script = [Answer(**{**vars(_events(start)), "after": again * repeat, "pause": pause})]
+    long = [_openai_chunk("At " * 2000)] if provider == "openai" else _anthropic_stream("At " * 2000)[2:3]
+    for pause, again, timeout, why in (
+        (0.02, start[-1:], 0.4, "in the time it may take"),
+        (0.0, long, 20.0, "longer than"),
+    ):
+        served.script = [Answer(**{**vars(_events(start)), "after": _events(again).body, "pause": pause})]
         run = Run(served, provider, timeout=timeout)
         with pytest.raises(ProviderFailed, match=why):
             run.stream()

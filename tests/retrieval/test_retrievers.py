@@ -16,7 +16,7 @@ from rag.index.versions import Versions
 from rag.ports import Floats, Retriever
 from rag.retrieval.fusion import Weights, reciprocal_ranks, weighted_z
 from rag.retrieval.lexical import lexical_index
-from rag.retrieval.passages import passages
+from rag.retrieval.passages import passages, passages_many
 from rag.retrieval.retrievers import RETRIEVERS, retriever, unit
 from rag.types import Hit, Place, Span
 from tests.index.making import make_folder, texts, vectors
@@ -121,6 +121,17 @@ def test_copies_of_one_text_are_one_passage_that_names_the_others(version: OpenV
     assert found[0].text == TEXTS[25]
     assert (found[0].dense, found[0].lexical) == (Place(1, 0.9), None)
     assert passages([], version) == []
+
+
+def test_rankings_made_into_passages_together_are_what_each_is_alone_and_share_their_texts(
+    version: OpenVersion,
+) -> None:
+    rankings = [[Hit(25, 0.9), Hit(10, 0.8), Hit(0, 0.7)], [], [Hit(0, 0.6), Hit(31, 0.5), Hit(25, 0.4)]]
+    together = passages_many(rankings, version, 2)
+    assert together == [passages(hits, version, 2) for hits in rankings]
+    assert [len(found) for found in together] == [2, 0, 2]
+    assert together[0][1].text is together[2][0].text
+    assert passages_many([], version) == []
 
 
 def test_the_best_k_distinct_passages_stand_for_all_their_copies(version: OpenVersion) -> None:
