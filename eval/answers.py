@@ -167,8 +167,13 @@ class AnswerStore:
         if code not in _OF_THE_DISK:
             return storage.unreadable(path, OSError(0, str(error)))
         number = _OF_THE_DISK[code]
-        if number == errno.EACCES and os.statvfs(path.parent).f_flag & os.ST_RDONLY:
+        place = os.statvfs(path.parent)
+        if number == errno.EACCES and place.f_flag & os.ST_RDONLY:
             number = errno.EROFS
+        elif number == errno.EACCES and path.is_dir():
+            number = errno.EISDIR
+        if number == errno.EIO and not place.f_bavail:  # of its shared memory it says no more than that it failed
+            number = errno.ENOSPC
         try:
             with storage.failures_named(path):
                 raise OSError(number, str(error))

@@ -26,7 +26,17 @@ KEYS = (
     *("command", "git", "index", "dataset", "corpus", "settings", "arms", "repeats", "search_depth", "seed", "models"),
     *("prompts", "measures", "counts", "usage", "seconds", "tables", "volatile", "agreement"),
 )
-
+_TEXTS = ("run_id", "status", "fingerprint", "created_at")
+_LISTS = ("command", "arms", "models", "prompts", "measures", "volatile", "agreement")
+_OBJECTS: Mapping[str, tuple[str, ...]] = {
+    "index": ("name", "version", "embedding_model"),
+    "dataset": ("path",),
+    "settings": ("retrieval",),
+    "counts": ("questions", "rows", "ok", "abstained", "errors"),
+    "usage": ("requests", "usd"),
+    "seconds": (),
+}
+"""With the keys that are read from them."""
 _REPLIES = ("model", "base_url", "max_tokens")
 """Of a chat model's settings: what its replies hang on."""
 
@@ -127,6 +137,8 @@ def read(folder: Path) -> dict[str, Any]:
     refuse_newer(path, values.get("schema_version"), SCHEMA_VERSION)
     if absent := [key for key in KEYS if key not in values]:
         raise damaged(path, f"it lacks {', '.join(absent)}")
+    if wrong := _wrong(values):
+        raise damaged(path, f"{', '.join(wrong)} is not what it is in a run")
     try:
         listed = tables(values)
         for name in TABLES:
@@ -135,6 +147,15 @@ def read(folder: Path) -> dict[str, Any]:
     except (KeyError, TypeError) as error:
         raise damaged(path, "it does not tell of every table") from error
     return values
+
+
+def _wrong(values: Mapping[str, Any]) -> list[str]:
+    found = [key for key in _TEXTS if not isinstance(values[key], str)]
+    found += [key for key in _LISTS if not isinstance(values[key], list)]
+    for key, parts in _OBJECTS.items():
+        if not isinstance(values[key], dict) or not values[key].keys() >= set(parts):
+            found.append(key)
+    return found if isinstance(values["schema_version"], int) else ["schema_version", *found]
 
 
 def tables(record: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -13,7 +13,7 @@ from eval import record, rows, summary, tables
 from eval.about import RunInfo
 from eval.record import RUN
 from eval.types import Scored
-from rag.errors import Problem, UsageError
+from rag.errors import Problem, StorageFailed, UsageError
 from rag.storage import create, make_folder, move_folder, staging, sweep_staging, sync_tree, unreadable, write
 
 RESULTS = "results"
@@ -50,7 +50,10 @@ def save(store: Path, scored: Scored, info: RunInfo, report: Callable[[Path], st
         _put(folder / REPORT, tables.whole(report(folder)).encode())
         sync_tree(folder)
         move_folder(folder, target)
-    refresh(store / RESULTS)
+    try:
+        refresh(store / RESULTS)
+    except StorageFailed as error:
+        raise StorageFailed(f"run {info.run_id} is whole and kept, but {error.message}", error.problems) from error
     return target
 
 

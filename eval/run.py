@@ -132,7 +132,7 @@ class Evaluation:
     ) -> None:
         """Open the version, choose questions and measures, find the gold.
 
-        Raises UsageError for unknown measures, tags and gold documents; else as Desk does.
+        Raises UsageError for unknown measures, tags and gold documents, StorageFailed; else as Desk does.
         """
         self.settings = settings
         self._options = options
@@ -141,6 +141,7 @@ class Evaluation:
         self._begun = self._world.clock.utc()
         self.run_id = new_run_id(self._begun)
         self._dataset, self._measures = choose(settings, dataset, options)
+        results.run_ids(settings.store / results.RESULTS)  # what is no folder is said before anything is paid for
         self._desk = Desk(settings, options.version, self._world, command=COMMAND)
         try:
             self._answers = AnswerStore(settings.store / ANSWERS, self._world.clock)

@@ -281,8 +281,9 @@ def read(folder: Path, wanted: Mapping[str, Any]) -> Any:
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() != wanted["sha256"]:
             raise damaged(path, "its bytes do not match the sha256 in run.json")
-        # not read_table, which imports pandas
-        return pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read()
+        # not read_table, which imports pandas; and not by threads of Arrow's, one of which may still hold the bytes of
+        # Python when the interpreter ends, and then takes the process down
+        return pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read(use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise damaged(path, str(getattr(error, "strerror", None) or error)) from error
 

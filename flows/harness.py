@@ -83,11 +83,11 @@ def evaluate(arguments: Namespace) -> Result:
 
 def _own_corpus(settings: Settings, dataset: Dataset) -> Settings:
     """Settings whose corpus is what the data set brings along, under an index name of its own."""
-    from eval.datasets.corpus import write_corpus
+    from eval.datasets.corpus import corpus_sha256, write_corpus
     from rag import storage
 
     stem = re.sub(r"[^a-z0-9]+", "-", dataset.path.name.split(".")[0].lower()).strip("-") or "dataset"
-    folder = settings.store / "datasets" / f"{stem[:40]}-{dataset.sha256[:8]}"
+    folder = settings.store / "datasets" / f"{stem[:40]}-{corpus_sha256(dataset)[:8]}"
     path = folder / "corpus.jsonl"
     if not path.exists():
         storage.make_folder(folder)
@@ -279,9 +279,11 @@ def show_run(record: Mapping[str, Any], summary: Sequence[Mapping[str, Any]], fo
     counts, usage, index = record["counts"], record["usage"], record["index"]
     generation = next((model["id"] for model in record["models"] if model["role"] == "generation"), "?")
     say()
+    times = counts["rows"] // counts["questions"]
     say(
         f"{counted(counts['questions'], 'question')} of {near(record['dataset']['path'])} to {index['name']} {index['version']} "
-        f"({index['embedding_model']}, {record['settings']['retrieval']['mode']}), answered by {generation}: "
+        f"({index['embedding_model']}, {record['settings']['retrieval']['mode']}), "
+        f"{f'each {times} times, ' if times > 1 else ''}answered by {generation}: "
         f"{counts['ok']:,} answered, {counts['abstained']:,} abstained, {counts['errors']:,} failed"
     )
     if usage["requests"] or usage["usd_saved"]:
@@ -292,7 +294,8 @@ def show_run(record: Mapping[str, Any], summary: Sequence[Mapping[str, Any]], fo
             f"{each['judge']} agreed with people on {each['n']:,} answers of {each['dataset']}: kappa {_figure(each['kappa'])}"
         )
     if causes := _causes(folder):
-        say(f"not right: {', '.join(f'{count:,} {cause}' for cause, count in causes)}")
+        of = f" of {arms[0]}" if len(arms) > 1 else ""
+        say(f"not right{of}: {', '.join(f'{count:,} {cause}' for cause, count in causes)}")
     say(f"run {record['run_id']}: {near(folder / 'report.html')}")
 
 

@@ -15,6 +15,7 @@ from rag.corpus.readers import RecordReader, reader_of
 from rag.corpus.records import RecordMaker
 from rag.corpus.spec import CorpusSpec
 from rag.corpus.unpack import BOMB_FREE, BOMB_RATIO, unpacked
+from rag.digest import digest, file_sha256
 from rag.errors import UsageError
 from rag.storage import create
 
@@ -27,10 +28,7 @@ def corpus_records(dataset: Dataset) -> Iterator[dict[str, str]]:
     """
     made = FORMATS[dataset.format]
     inside = made.corpus if isinstance(made, FileFormat) else None
-    if not dataset.corpus:
-        what = f"{dataset.path} brings no corpus along"
-        raise UsageError.at(str(dataset.path), what, "name the corpus in [corpus] paths")
-    for path in dataset.corpus:
+    for path in _files(dataset):
         yield from inside(content(path)) if inside else _records(path)
 
 
@@ -42,6 +40,26 @@ def write_corpus(dataset: Dataset, path: Path) -> int:
             file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
             count += 1
     return count
+
+
+def corpus_sha256(dataset: Dataset) -> str:
+    """What the corpus is known by, whichever questions and judgements go with it. Raises UsageError without one."""
+    return digest([_file_sha256(path) for path in _files(dataset)])
+
+
+def _files(dataset: Dataset) -> tuple[Path, ...]:
+    if not dataset.corpus:
+        what = f"{dataset.path} brings no corpus along"
+        raise UsageError.at(str(dataset.path), what, "name the corpus in [corpus] paths")
+    return dataset.corpus
+
+
+def _file_sha256(path: Path) -> str:
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        what = f"{path} cannot be read: {error.strerror or error}"
+        raise UsageError.at(str(path), what, "check the corpus of the question set") from error
 
 
 def _records(path: Path) -> Iterator[dict[str, str]]:

@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from eval import record
 from eval.tables import SCHEMA_VERSION, damaged
 from rag.errors import NotFound, Problem, refuse_newer
 
@@ -153,7 +154,7 @@ def load(folder: Path) -> Run:
     if absent:
         problems = [Problem(str(folder / name), f"{name} is missing", _AGAIN) for name in absent]
         raise NotFound(f"{folder} is no whole run folder", problems)
-    about = _about(folder / "run.json")
+    about = record.read(folder)
     for each in TABLES:
         _refuse_newer(folder / f"{each}.parquet")
     questions, scores, summary = (
@@ -179,17 +180,6 @@ def parsed(text: str | None) -> Any:
         return None if text is None else json.loads(text)
     except ValueError:
         return None
-
-
-def _about(path: Path) -> Row:
-    try:
-        about = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise damaged(path, f"it is no JSON: {error}") from error
-    if not isinstance(about, dict):
-        raise damaged(path, "it is no JSON object")
-    refuse_newer(path, about.get("schema_version"), SCHEMA_VERSION)
-    return about
 
 
 def _refuse_newer(path: Path) -> None:

@@ -14,7 +14,8 @@ from rag.providers.models import PROVIDERS
 from rag.providers.settings import ModelSettings
 
 HIDDEN: Final = "[key]"
-_SHAPE = re.compile(r"\bsk-[A-Za-z0-9_*-]{6,}")
+# a user and password of an address are sent in base64 together, so that neither is found by itself
+_SHAPE = re.compile(r"\bsk-[A-Za-z0-9_*-]{6,}|(?<=\bBasic )(?=[a-z]*[^a-z\s])[A-Za-z0-9+/]{12,}={0,2}")
 
 
 class Key:

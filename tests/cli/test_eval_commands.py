@@ -317,7 +317,7 @@ def test_every_value_that_trec_eval_prints_is_printed_by_score(ragline: Ragline,
     folder = datasets / "trec-eval-vectors"
     theirs = {
         (query, PRINTED[name]): value
-        for name, query, value in (line.split() for line in (folder / "out.test.a").read_text().splitlines())
+        for name, query, value in (line.split() for line in (folder / "out.test.aq").read_text().splitlines())
         if name in PRINTED
     }
     qrels, run = str(folder / "qrels.test"), str(folder / "results.test")
@@ -329,7 +329,7 @@ def test_every_value_that_trec_eval_prints_is_printed_by_score(ragline: Ragline,
         if len(row) == len(header)
         for measure, value in zip(header[1:], row[1:], strict=True)
     }
-    assert len(theirs) >= len(PRINTED)
+    assert len(theirs) > 3 * len(PRINTED)
     assert {key: ours.get(key) for key in theirs} == theirs
 
 

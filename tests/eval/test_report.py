@@ -226,6 +226,7 @@ def about(questions: Sequence[Row], measures: Iterable[str], written: Sequence[M
         "seconds": {"retrieve": 0.6, "generate": 1.9, "judge": None, "total": 31.0},
         "tables": [dict(each) for each in written],
         "volatile": tables.volatile(),
+        "agreement": [],
     }
 
 
@@ -543,7 +544,7 @@ def hostile(folder: Path, strings: Sequence[str]) -> Path:
     values |= {"name": text, "command": [text], "agreement": [{"judge": strings[0], "agreement": 0.5, "dataset": text}]}
     values["index"] |= {"name": text, "embedding_model": text}
     values["dataset"] |= {"path": text, "where": [{"tag": text, "values": [text]}]}
-    values["settings"] = {text: {text: [text, {text: text}]}}
+    values["settings"] |= {text: {text: [text, {text: text}]}}
     values["models"][1] |= {"id": text, "reported": text}
     (folder / "run.json").write_text(json.dumps(values))
     return folder

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ from tests.eval.made_runs import (
     scored,
 )
 
+ROOT = Path(__file__).resolve().parents[2]
 KEY = "run_id question_id arm repeat:int64"
 COLUMNS_OF_VERSION_1 = {
     "questions": f"""{KEY} question question_sha256 status error_type? error_message? answer? cause? model? prompt?
@@ -300,3 +303,24 @@ def test_the_fingerprint_follows_what_the_figures_depend_on_and_nothing_else() -
     ]
     prints = [fingerprint(each, scored()) for each in other] + [fingerprint(given, scored(measures=MEASURES[:1]))]
     assert len({here, *prints}) == len(prints) + 1
+
+
+THREADS = """
+import os, sys
+from pathlib import Path
+import pyarrow.parquet
+from eval import record, tables
+run = Path(sys.argv[1])
+before = len(os.listdir("/proc/self/task"))
+for line in record.tables(record.read(run)).values():
+    tables.read(run, line)
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+def test_reading_a_table_wakes_no_thread_that_could_hold_its_bytes_when_python_ends(tmp_path: Path) -> None:
+    # such a thread lets go of Python's bytes under an interpreter that is gone, and the process is aborted
+    command = [sys.executable, "-c", THREADS, str(saved(tmp_path))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "0"

@@ -252,7 +252,7 @@ def test_readers_never_fail_while_versions_come_and_go(versions: Versions, stage
     done = threading.Event()
 
     def read() -> None:
-        while not done.is_set():
+        while not done.wait(0.001):
             try:
                 with versions.open() as opened:
                     opened.search(vectors(40)[:1], 1)
