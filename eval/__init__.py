@@ -1,8 +1,8 @@
 """The harness as a library: questions in, figures out. Knows rag; never Prefect.
 
-Read in this order: `types.py` (what a question is), `datasets/` (the forms that it comes in), `retrieval.py` (how well the
-passages are found, by each way of retrieving). Not yet behind a command: `trec.py` (qrels and runs), `measures/` (each
-measure by its name), `score.py` (a run against qrels), `statistics.py` (intervals by cluster).
+Read in this order: `types.py` (what a question is), `datasets/` (the forms that it comes in), `run.py` (everything in order),
+`measures/` (each measure by its name), `scoring.py` (all of them over what was observed), `statistics.py` (intervals by
+cluster), `threshold.py`. Without an index: `trec.py` (qrels and runs) and `score.py` (a run against qrels).
 
 What becomes of a question: `observe.py`, over `context.py` (the passages that each arm gives), `answers.py` (replies that
 were paid for) and `cached.py` (a chat model that looks there first).

@@ -124,6 +124,19 @@ def choose(settings: Settings, dataset: Dataset, options: Options) -> tuple[Data
     return replace(dataset, questions=tuple(chosen)), measures
 
 
+def refuse_unready(settings: Settings, measures: Sequence[Measure], world: World | None = None) -> None:
+    """Raise what generator and judge would at their first question: KeyMissing, UnknownModel, SettingsError."""
+    around = world or World.real()
+    wiring.refuse_unready(settings.generation, settings, around)
+    if _judged(measures):
+        load_prompts(settings.judge.prompt)
+        wiring.refuse_unready(settings.judge, settings, around)
+
+
+def _judged(measures: Sequence[Measure]) -> bool:
+    return any(registry.MEASURES[measure.name].family == "judged" for measure in measures)
+
+
 class Evaluation:
     """One run. Nothing is paid for before all that was asked for is known to be right."""
 
@@ -141,12 +154,13 @@ class Evaluation:
         self._begun = self._world.clock.utc()
         self.run_id = new_run_id(self._begun)
         self._dataset, self._measures = choose(settings, dataset, options)
+        refuse_unready(settings, self._measures, self._world)
         results.run_ids(settings.store / results.RESULTS)  # what is no folder is said before anything is paid for
         self._desk = Desk(settings, options.version, self._world, command=COMMAND)
         try:
             self._answers = AnswerStore(settings.store / ANSWERS, self._world.clock)
             try:
-                judged = any(registry.MEASURES[measure.name].family == "judged" for measure in self._measures)
+                judged = _judged(self._measures)
                 self._judge = made_judge(settings, self._answers, self._world, fresh=options.fresh) if judged else None
                 self._resolved = resolve(self._dataset, self._texts)
             except BaseException:

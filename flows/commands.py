@@ -276,10 +276,10 @@ def publish(arguments: Namespace) -> Result:
             hold = found.state().hold
         number = found.publish(arguments.number)
     if not arguments.json:
-        why = ", the newest" if arguments.number is None else ""
+        why = ": the newest" if arguments.number is None else ""
         if hold and hold.from_version == number:
-            why += f", which {hold.by} rolled back ({hold.reason or 'no reason given'})"
-        say(f"version {number}{why} is live" + "; the hold is lifted" * bool(hold))
+            why += f"{',' if why else ': the one'} which {hold.by} rolled back ({hold.reason or 'no reason given'})"
+        say(f"version {number} is live{why}" + "; the hold is lifted" * bool(hold))
     return Result({"index": found.name, "version": number, "lifted": asdict(hold) if hold else None})
 
 

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
 THRESHOLD_MISSED = 10
 CAUSES_SHOWN = 5
+FAILURES_SHOWN = 3
 
 
 def evaluate(arguments: Namespace) -> Result:
     from eval import threshold
     from eval.datasets.read import read
-    from eval.run import Options, choose
+    from eval.run import Options, choose, refuse_unready
     from flows.runners import run_eval, run_index, together
     from rag import pipeline
 
@@ -47,7 +48,9 @@ def evaluate(arguments: Namespace) -> Result:
         fresh=arguments.fresh,
         command=("ragline", *arguments.given),
     )
-    threshold.refuse_unmeasured(wanted, choose(settings, dataset, options)[1])
+    _, measures = choose(settings, dataset, options)
+    threshold.refuse_unmeasured(wanted, measures)
+    refuse_unready(settings, measures)
     if arguments.corpus_from_dataset:
         settings = _own_corpus(settings, dataset)
     if not arguments.json:
@@ -71,14 +74,22 @@ def evaluate(arguments: Namespace) -> Result:
         show.each([each for each in result.notes if each not in dataset.notes], note, note)
     for sentence in missed:
         note(sentence)
-    if result.invalid:
-        counts = result.record["counts"]
-        note(
-            f"the run is invalid: {counts['errors']:,} of {counts['rows']:,} answers failed, more than "
-            f"evaluation.max_error_share = {settings.evaluation.max_error_share:g}; it is kept as {result.run_id}"
-        )
     content = {**result.as_json(), "missed": missed}
-    return Result(content, 1 if result.invalid else THRESHOLD_MISSED if missed else 0)
+    if not result.invalid:
+        return Result(content, THRESHOLD_MISSED if missed else 0)
+    counts = result.record["counts"]
+    invalid = (
+        f"the run is invalid: {counts['errors']:,} of {counts['rows']:,} answers failed, more than "
+        f"evaluation.max_error_share = {settings.evaluation.max_error_share:g}; it is kept as {result.run_id}"
+    )
+    note(invalid)
+    remedy = "mend what failed, then run the same command again: what was answered is kept"
+    problems = [
+        {"where": kind, "what": f"{message} ({counted(count, 'answer')})", "remedy": remedy}
+        for (kind, message), count in _failures(result.folder)
+    ]
+    error = {"type": "Invalid", "message": invalid, "problems": problems}
+    return Result({**content, "error": error}, 1)
 
 
 def _own_corpus(settings: Settings, dataset: Dataset) -> Settings:
@@ -293,6 +304,8 @@ def show_run(record: Mapping[str, Any], summary: Sequence[Mapping[str, Any]], fo
         say(
             f"{each['judge']} agreed with people on {each['n']:,} answers of {each['dataset']}: kappa {_figure(each['kappa'])}"
         )
+    for (kind, message), count in _failures(folder) if counts["errors"] else ():
+        say(f"{count:,} failed with {kind}: {message}")
     if causes := _causes(folder):
         of = f" of {arms[0]}" if len(arms) > 1 else ""
         say(f"not right{of}: {', '.join(f'{count:,} {cause}' for cause, count in causes)}")
@@ -315,12 +328,24 @@ def _summary(folder: Path) -> list[dict[str, Any]]:
 
 def _causes(folder: Path) -> list[tuple[str, int]]:
     """Why answers were wrong, and how often, in the arm asked for first; the most frequent first."""
+    record, rows = _asked(folder, "arm", "cause")
+    found = Counter(row["cause"] for row in rows if row["cause"] and row["arm"] == record["arms"][0])
+    return found.most_common(CAUSES_SHOWN)
+
+
+def _failures(folder: Path) -> list[tuple[tuple[str, str], int]]:
+    """The commonest errors of questions: their type and message, and how often."""
+    _, rows = _asked(folder, "error_type", "error_message")
+    found = Counter((row["error_type"], row["error_message"]) for row in rows if row["error_type"])
+    return found.most_common(FAILURES_SHOWN)
+
+
+def _asked(folder: Path, *columns: str) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
+    """run.json, and these columns of `questions`."""
     from eval import record, tables
 
     values = record.read(folder)
-    asked = tables.read(folder, record.tables(values)["questions"]).select(["arm", "cause"]).to_pylist()
-    found = Counter(row["cause"] for row in asked if row["cause"] and row["arm"] == values["arms"][0])
-    return found.most_common(CAUSES_SHOWN)
+    return values, tables.read(folder, record.tables(values)["questions"]).select(columns).to_pylist()
 
 
 def _remark(row: Mapping[str, Any]) -> str:

@@ -227,7 +227,23 @@ def chat_model(section: Generation | Judge, settings: Settings, world: World) ->
     from rag.providers import registry
     from rag.providers.settings import Surroundings
 
-    return registry.chat_model(_asked(section, settings), Surroundings(world.clock, world.environment))
+    try:
+        return registry.chat_model(_asked(section, settings), Surroundings(world.clock, world.environment))
+    except UnknownModel as error:
+        if isinstance(section, Judge):
+            named = [replace(each, where=f"judge.model = {section.model!r}") for each in error.problems]
+            raise UnknownModel(error.message, named) from error
+        raise
+
+
+def refuse_unready(section: Generation | Judge, settings: Settings, world: World) -> None:
+    """Raise what the first question would: KeyMissing, UnknownModel, SettingsError. Nothing is sent."""
+    from rag.generation.extractive import ExtractiveGenerator
+    from rag.providers.secrets import read_key
+
+    if section.model != ExtractiveGenerator.name or isinstance(section, Judge):
+        chat_model(section, settings, world)
+        read_key(_asked(section, settings), world.environment)
 
 
 def chat_address(section: Generation | Judge) -> str:

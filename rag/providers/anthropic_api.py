@@ -61,7 +61,7 @@ class AnthropicChat(DoorChat):
                 finish = delta.get("stop_reason") or finish
                 if delta.get("type") == "text_delta" and delta.get("text"):
                     text.append(delta["text"])
-                    yield delta["text"]
+                    yield self._door.without_key(delta["text"])
         finally:
             await events.close()
         if finish:
@@ -75,6 +75,9 @@ class AnthropicChat(DoorChat):
             read += count_of(usage, "cache_creation_input_tokens") or 0
         billed = None if read is None or written is None else read + written
         completion = Completion(
-            text, str(model or self._model), self._door.usage(read, written), _FINISH.get(finish, finish)
+            self._door.without_key(text),
+            self._door.without_key(str(model or self._model)),
+            self._door.usage(read, written),
+            _FINISH.get(finish, finish),
         )
         return Reply(completion, billed, headers)

@@ -89,6 +89,10 @@ class Door:
         usd = known.usd(input_tokens or 0, output_tokens or 0) if known and told else None
         return Usage(1, input_tokens or 0, output_tokens or 0, usd)
 
+    def without_key(self, text: str) -> str:
+        """What a server says, without the key that it was sent."""
+        return self._key.hide_itself(text) if self._key else text
+
     def tokens_per_request(self, most: int) -> int:
         """What one request may hold: the provider's limit, and no more than the budget can ever grant."""
         per_minute = self._settings.tokens_per_minute

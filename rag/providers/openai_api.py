@@ -25,6 +25,7 @@ from rag.types import EmbeddingIdentity, RequestLimits, Role
 
 _MOST_DIMENSIONS: Final = 16_384
 """Of a model that has not answered yet."""
+_UNREAL: Final = 10**9
 _BYTES_PER_NUMBER: Final = 64
 """A number on a line of its own in indented JSON; base64 takes 5.4."""
 
@@ -118,11 +119,11 @@ def json_object(body: bytes) -> dict[str, Any]:
 
 
 def count_of(holder: object, *names: str) -> int | None:
-    """The first of these members of a usage object that is a whole number of at least zero."""
+    """The first of these members of a usage object that is a whole number from zero on, and no more than any reply has."""
     if isinstance(holder, dict):
         for name in names:
             value = holder.get(name)
-            if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _UNREAL:
                 return value
     return None
 

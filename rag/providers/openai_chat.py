@@ -64,7 +64,7 @@ class OpenAIChat(DoorChat):
                     piece = delta.get("content") or delta.get("refusal")
                     if piece:
                         text.append(piece)
-                        yield piece
+                        yield self._door.without_key(piece)
         finally:
             await chunks.close()
         if finish:
@@ -72,6 +72,6 @@ class OpenAIChat(DoorChat):
 
     def _reply(self, text: str, head: dict[str, Any], finish: str, usage: Any, headers: Any) -> Reply[Completion]:
         read, written = count_of(usage, "prompt_tokens"), count_of(usage, "completion_tokens")
-        model = str(head.get("model") or self._model)
+        model, text = self._door.without_key(str(head.get("model") or self._model)), self._door.without_key(text)
         billed = None if read is None or written is None else read + written
         return Reply(Completion(text, model, self._door.usage(read, written), finish), billed, headers)

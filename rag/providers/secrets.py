@@ -34,12 +34,16 @@ class Key:
 
     def hide(self, text: str) -> str:
         """The text without this key, plain, quoted or in base64, and without anything shaped like a key."""
+        return _SHAPE.sub(HIDDEN, self.hide_itself(text))
+
+    def hide_itself(self, text: str) -> str:
+        """The text without this key: what a model says may hold the look of one, which is the documents' own."""
         if len(self._value) >= 6:
             plain = self._value.encode()
             forms = {self._value, quote(self._value, safe=""), base64.b64encode(plain).decode().rstrip("=")}
             for form in sorted(forms, key=len, reverse=True):
                 text = text.replace(form, HIDDEN)
-        return _SHAPE.sub(HIDDEN, text)
+        return text
 
     def is_in(self, error: BaseException | None) -> bool:
         """Whether an exception, or one that it came from, holds the key in its text."""

@@ -165,8 +165,8 @@ def test_rollback_gives_back_the_old_answers_and_holds(ragline: Any, place: Path
     status = ragline("status", "--json").json
     assert status["hold"]["reason"] == "not true"
     again = ragline("publish")
-    assert "version 2, the newest, which" in again.out
-    assert "rolled back (not true) is live; the hold is lifted" in again.out
+    assert "version 2 is live: the newest, which" in again.out
+    assert "rolled back (not true); the hold is lifted" in again.out
     assert ragline("status", "--json").json["hold"] is None
     assert "now 2" in ragline("rollback").out
     assert ragline("publish", "1", "--json").json["lifted"]["from_version"] == 2

@@ -111,6 +111,9 @@ def test_arms_and_repeats_make_a_row_each(ragline: Ragline) -> None:
     assert means(content)["Contains"]["n"] == len(ASKED) * 2
     said = ragline("show", content["run_id"])
     assert {line.split()[0] for line in said.out.splitlines() if line} >= set(arms)
+    assert f"{ROWS} questions of q.jsonl" in said.out
+    assert ", each 6 times, answered by local/extractive" in said.out
+    assert "\nnot right of retrieved: " in said.out
 
 
 def test_a_sample_is_the_same_every_time_and_another_for_another_seed(ragline: Ragline) -> None:

@@ -153,6 +153,27 @@ def test_em_and_f1_of_an_answer_file_are_those_of_squads_script(kind: str, datas
     assert low <= script.mean(script.f1, script.answerable) <= high
 
 
+def test_a_corpus_that_changed_is_indexed_anew_though_its_judgements_did_not(
+    ask: Ask, place: Path, tmp_path: Path
+) -> None:
+    folder, before = tmp_path / "tiny.set", published(place)
+    folder.mkdir()
+    (folder / "queries.jsonl").write_text('{"_id": "q", "text": "Where does the fox sleep?"}\n')
+    (folder / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq\tfox\t1\n")
+    found = []
+    for place_of_sleep in ("under the barn", "in the hollow oak"):
+        rows = [{"_id": "fox", "title": "", "text": f"The fox sleeps {place_of_sleep}."}]
+        (folder / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        content = ask(folder, "lexical", ["R@1"])
+        assert means(content) == {"R@1": 1.0}
+        (retrieved,) = table(Path(content["path"]), "retrieved")
+        found.append((content["index"], retrieved["text"]))
+    assert [text for _, text in found] == ["The fox sleeps under the barn.", "The fox sleeps in the hollow oak."]
+    assert found[0][0] != found[1][0]
+    assert all(re.fullmatch("tiny-[0-9a-f]{8}", name) for name, _ in found)
+    assert published(place) == before
+
+
 class Script:
     """The published evaluation of SQuAD 2.0, one text at a time, on the file as it lies there."""
 

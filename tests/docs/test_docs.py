@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import ast
 import functools
+import importlib
+import json
 import re
 import textwrap
 import tomllib
@@ -187,3 +189,16 @@ def test_the_snippets_of_the_readme_are_type_checked() -> None:
         if wanted[0] == "import rag":
             assert wanted.pop(0) in lines
         assert any(lines[at : at + len(wanted)] == wanted for at in range(len(lines))), wanted
+
+
+def test_the_tables_of_public_sets_are_those_that_were_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    bench = importlib.import_module("bench_public")
+    results = json.loads((ROOT / "benchmarks" / "results" / "public.json").read_text(encoding="utf-8"))["results"]
+    page = (ROOT / "docs" / "retrieval.md").read_text(encoding="utf-8")
+    assert bench.rewritten(page, results) == page
+    # what is said beside them
+    for found in results.values():
+        assert all(each["hybrid_minus_it"][2] >= 0 for each in found["hybrid_against_the_better_side"].values())
+        lexical = found["modes"]["lexical"]["measures"]
+        assert all(abs(lexical[name]["mean"] - figure) <= 0.01 for name, figure in found["reference"].items())
