@@ -14,7 +14,7 @@ from flows import show
 from flows.commands import Result, filters, listed, recorded_as, settings_of, show_outcome
 from flows.show import note, say
 from rag.counted import counted
-from rag.errors import UsageError
+from rag.errors import Problem, UsageError
 from rag.settings import Corpus, Settings
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def evaluate(arguments: Namespace) -> Result:
     from rag import pipeline
 
     settings = settings_of(arguments)
+    _refuse_contradictions(arguments)
     if arguments.calibrate:
         return _calibrate(arguments, settings)
     wanted = threshold.parse(arguments.fail_under)
@@ -78,18 +79,39 @@ def evaluate(arguments: Namespace) -> Result:
     if not result.invalid:
         return Result(content, THRESHOLD_MISSED if missed else 0)
     counts = result.record["counts"]
+    verdicts = f" and {result.verdicts_failed:,} of {result.verdicts:,} verdicts" if result.verdicts_failed else ""
     invalid = (
-        f"the run is invalid: {counts['errors']:,} of {counts['rows']:,} answers failed, more than "
+        f"the run is invalid: {counts['errors']:,} of {counts['rows']:,} answers{verdicts} failed, more than "
         f"evaluation.max_error_share = {settings.evaluation.max_error_share:g}; it is kept as {result.run_id}"
     )
     note(invalid)
     remedy = "mend what failed, then run the same command again: what was answered is kept"
     problems = [
-        {"where": kind, "what": f"{message} ({counted(count, 'answer')})", "remedy": remedy}
-        for (kind, message), count in _failures(result.folder)
+        {"where": what, "what": f"{message} ({count:,} times)", "remedy": remedy}
+        for (what, message), count in _failures(result.folder)
     ]
     error = {"type": "Invalid", "message": invalid, "problems": problems}
     return Result({**content, "error": error}, 1)
+
+
+def _refuse_contradictions(arguments: Namespace) -> None:
+    """Raise UsageError for flags that another one would leave without effect."""
+    problems = [
+        Problem(f"{flag} {other}", f"{other} has no effect beside {flag}: {why}", f"leave out {flag} or {other}")
+        for flag, other, why in (
+            ("--corpus-from-dataset", "--reindex", "what comes with a set is never published"),
+            ("--corpus-from-dataset", "--index", "the set names its own index"),
+            ("--version", "--reindex", "a version that is there is asked as it is"),
+        )
+        if _given(arguments, flag) and _given(arguments, other)
+    ]
+    if problems:
+        raise UsageError(problems[0].what, problems)
+
+
+def _given(arguments: Namespace, flag: str) -> bool:
+    name = {"--version": "number"}.get(flag, flag.removeprefix("--").replace("-", "_"))
+    return getattr(arguments, name) not in (None, False)
 
 
 def _own_corpus(settings: Settings, dataset: Dataset) -> Settings:
@@ -304,8 +326,8 @@ def show_run(record: Mapping[str, Any], summary: Sequence[Mapping[str, Any]], fo
         say(
             f"{each['judge']} agreed with people on {each['n']:,} answers of {each['dataset']}: kappa {_figure(each['kappa'])}"
         )
-    for (kind, message), count in _failures(folder) if counts["errors"] else ():
-        say(f"{count:,} failed with {kind}: {message}")
+    for (what, message), count in _failures(folder):
+        say(f"{counted(count, what)} failed: {message}")
     if causes := _causes(folder):
         of = f" of {arms[0]}" if len(arms) > 1 else ""
         say(f"not right{of}: {', '.join(f'{count:,} {cause}' for cause, count in causes)}")
@@ -328,24 +350,28 @@ def _summary(folder: Path) -> list[dict[str, Any]]:
 
 def _causes(folder: Path) -> list[tuple[str, int]]:
     """Why answers were wrong, and how often, in the arm asked for first; the most frequent first."""
-    record, rows = _asked(folder, "arm", "cause")
+    record, rows = _columns(folder, "questions", "arm", "cause")
     found = Counter(row["cause"] for row in rows if row["cause"] and row["arm"] == record["arms"][0])
     return found.most_common(CAUSES_SHOWN)
 
 
 def _failures(folder: Path) -> list[tuple[tuple[str, str], int]]:
-    """The commonest errors of questions: their type and message, and how often."""
-    _, rows = _asked(folder, "error_type", "error_message")
-    found = Counter((row["error_type"], row["error_message"]) for row in rows if row["error_type"])
+    """The commonest errors, each with what failed (an answer, a verdict) and how often."""
+    _, answers = _columns(folder, "questions", "error_message")
+    _, scores = _columns(folder, "scores", "status", "scored_by", "reason")
+    found = Counter(("answer", row["error_message"]) for row in answers if row["error_message"])
+    found.update(
+        ("verdict", row["reason"]) for row in scores if row["status"] == "error" and row["scored_by"] != "ragline"
+    )
     return found.most_common(FAILURES_SHOWN)
 
 
-def _asked(folder: Path, *columns: str) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
-    """run.json, and these columns of `questions`."""
+def _columns(folder: Path, table: str, *names: str) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
+    """run.json, and columns of a table."""
     from eval import record, tables
 
     values = record.read(folder)
-    return values, tables.read(folder, record.tables(values)["questions"]).select(columns).to_pylist()
+    return values, tables.read(folder, record.tables(values)[table]).select(names).to_pylist()
 
 
 def _remark(row: Mapping[str, Any]) -> str:

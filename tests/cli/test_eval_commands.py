@@ -349,3 +349,17 @@ def test_measures_are_calibrated_against_people(ragline: Ragline, datasets: Path
     assert "60 answers of" in said.out
     assert "no judge is named" in said.err
     assert ragline("eval", "--calibrate", "nowhere", "--json").code == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (("--corpus-from-dataset", "--reindex"), "--reindex has no effect beside --corpus-from-dataset"),
+        (("--corpus-from-dataset", "--index", "x"), "--index has no effect beside --corpus-from-dataset"),
+        (("--version", "1", "--reindex"), "--reindex has no effect beside --version"),
+    ],
+)
+def test_a_flag_that_would_have_no_effect_is_refused(ragline: Ragline, flags: tuple[str, ...], named: str) -> None:
+    said = ragline("eval", *flags)
+    assert said.code == 2
+    assert named in said.err
