@@ -5,7 +5,7 @@ Read in this order: `types.py` (what a question is), `datasets/` (the forms that
 cluster), `threshold.py`. Without an index: `trec.py` (qrels and runs) and `score.py` (a run against qrels).
 
 What becomes of a question: `observe.py`, over `context.py` (the passages that each arm gives), `answers.py` (replies that
-were paid for) and `cached.py` (a chat model that looks there first).
+were paid for), `cached.py` (a chat model that looks there first) and `fuse.py` (a dead server is given up).
 
 A run's folder: `tables.py` (every column), `rows.py` and `causes.py` (what was observed, as rows), `summary.py`,
 `about.py` and `record.py` (run.json), `results.py` (the folder comes to be), `runs.py` (runs are found and read).

@@ -108,6 +108,7 @@ class Judge:
             Look for no reply of an earlier run.
         """
         self.name = chat.name
+        self._chat = chat
         self.prompts: Mapping[str, Prompt] = prompts or load_prompts()
         self._asking: dict[str, Asking] = {
             name: CachedChat(chat, store, base_url, prompt.sha256, {}, fresh=fresh)
@@ -119,6 +120,12 @@ class Judge:
         self._max_tokens = max_tokens
         self.paid = Usage()
         """What was billed so far, for whoever has to account for it when no verdict comes."""
+
+    async def close(self) -> None:
+        """Close the model's connections."""
+        close = getattr(self._chat, "close", None)
+        if close is not None:
+            await close()
 
     def identity(self, *names: str) -> dict[str, Json]:
         """What the verdicts of these prompts, by default of all, hang on; no secret is in it."""

@@ -14,6 +14,7 @@ from typing import Any
 from eval import context
 from eval.answers import AnswerStore
 from eval.cached import Asked, CachedChat
+from eval.fuse import Fused
 from eval.types import Arm, Failure, Observed, Question
 from rag.errors import ProviderFailed
 from rag.generation.answer import GroundedGenerator
@@ -173,6 +174,7 @@ class _Writers:
         self._store = store
         self._fresh = fresh
         self._chats: dict[tuple[str, int], CachedChat] = {}
+        self._fused = Fused(desk.generator.chat) if isinstance(desk.generator, GroundedGenerator) else None
         self._closed_book = load_prompt(built_in=CLOSED_BOOK_PROMPT, placeholders=("question",))
 
     async def observed(self, question: Question, arm: Arm, repeat: int, given: _Given) -> Observed:
@@ -182,7 +184,7 @@ class _Writers:
         generator, asked, prompt = own, None, None
         if isinstance(own, GroundedGenerator):
             prompt = self._closed_book if arm == "closed_book" else own.prompt
-            asked = Asked(self._chat(own, prompt, repeat))
+            asked = Asked(self._chat(prompt, repeat))
             generator = GroundedGenerator(asked, prompt, own.max_tokens)
         answer, failure = None, given.failure
         if failure is None:
@@ -213,12 +215,15 @@ class _Writers:
             asked_at=asked_at,
         )
 
-    def _chat(self, own: GroundedGenerator, prompt: Prompt, repeat: int) -> CachedChat:
+    def _chat(self, prompt: Prompt, repeat: int) -> CachedChat:
         """One for each prompt and repeat, so that equal calls of two arms are one."""
         key = (prompt.sha256, repeat)
         if key not in self._chats:
+            assert self._fused is not None
             address = chat_address(self._desk.settings.generation)
-            self._chats[key] = CachedChat(own.chat, self._store, address, prompt.sha256, {}, repeat, fresh=self._fresh)
+            self._chats[key] = CachedChat(
+                self._fused, self._store, address, prompt.sha256, {}, repeat, fresh=self._fresh
+            )
         return self._chats[key]
 
 

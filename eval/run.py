@@ -21,6 +21,7 @@ from eval.answers import AnswerStore
 from eval.calibrate import stored
 from eval.datasets import select
 from eval.datasets.resolve import resolve
+from eval.fuse import Fused
 from eval.judge import Judge
 from eval.judging.prompts import load_prompts
 from eval.measures import registry
@@ -29,7 +30,7 @@ from eval.observe import Observing, observe
 from eval.record import tables as record_tables
 from eval.report.render import render
 from eval.scoring import refuse, score
-from eval.types import Dataset, Observed, Question, Scored
+from eval.types import Dataset, Observed, Question, Scored, Status
 from rag import wiring
 from rag.embedding import ledger
 from rag.errors import RaglineError, UsageError
@@ -38,7 +39,7 @@ from rag.providers.prices import price
 from rag.release import release
 from rag.settings import Generation, Settings
 from rag.settings import Judge as JudgeSettings
-from rag.sync import run_sync
+from rag.sync import close_sync, run_sync
 from rag.wiring import Desk, World
 
 COMMAND = "ragline eval"
@@ -75,6 +76,9 @@ class Evaluated:
     """The rows of summary.parquet."""
     notes: tuple[str, ...]
     """What a reader of the figures has to know."""
+    verdicts: int
+    """What the judge was asked for."""
+    verdicts_failed: int
 
     @property
     def run_id(self) -> str:
@@ -82,7 +86,7 @@ class Evaluated:
 
     @property
     def invalid(self) -> bool:
-        """Whether more questions failed than `evaluation.max_error_share` allows."""
+        """Whether more answers, or more verdicts, failed than `evaluation.max_error_share` allows."""
         return bool(self.record["status"] == "invalid")
 
     def as_json(self) -> dict[str, Any]:
@@ -182,6 +186,7 @@ class Evaluation:
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self._answers.close()
+        close_sync(self._judge)
         self._desk.__exit__(kind, *error)
 
     def observe(self) -> int:
@@ -233,15 +238,26 @@ class Evaluation:
         folder = results.save(self.settings.store, self._scored, self._info(self._world.clock.utc()), render)
         record = runs.opened(folder).record
         lines = record_tables(record)
-        return Evaluated(folder, record, tables.read(folder, lines["summary"]).to_pylist(), self.notes)
+        summary = tables.read(folder, lines["summary"]).to_pylist()
+        return Evaluated(folder, record, summary, self.notes, *self._verdicts())
 
     def _texts(self, doc_ids: Any) -> Mapping[str, str]:
         return {doc_id: row["text"] for doc_id, row in self._desk.opened.documents.get(doc_ids, ("text",)).items()}
+
+    def _verdicts(self) -> tuple[int, int]:
+        """How many verdicts the judge was asked for, and how many of them failed."""
+        if self._judge is None or self._scored is None:
+            return 0, 0
+        found = [each.status for row in self._scored.scores for each in row if each.scored_by == self._judge.name]
+        return len(found), found.count(Status.ERROR)
 
     def _info(self, finished: datetime) -> RunInfo:
         settings, asked, opened = self.settings, self.settings.evaluation, self._desk.opened
         manifest = opened.manifest
         failed = sum(each.answer is None for each in self._observed)
+        verdicts, verdicts_failed = self._verdicts()
+        invalid = failed > asked.max_error_share * len(self._observed)
+        invalid = invalid or verdicts_failed > asked.max_error_share * verdicts
         commit, dirty = code_state()
         made = [(model, section) for model, section in self._chats() if model is not None]
         prices = wiring.prices(settings)
@@ -249,7 +265,7 @@ class Evaluation:
         return RunInfo(
             run_id=self.run_id,
             name=self._options.name,
-            status="invalid" if failed > asked.max_error_share * len(self._observed) else "complete",
+            status="invalid" if invalid else "complete",
             created_at=self._begun,
             finished_at=finished,
             ragline_version=release(),
@@ -349,7 +365,7 @@ def made_judge(settings: Settings, store: AnswerStore, world: World, *, fresh: b
     """The judge of [judge]. Nothing is sent. Raises SettingsError, UnknownModel."""
     asked = settings.judge
     return Judge(
-        wiring.chat_model(asked, settings, world),
+        Fused(wiring.chat_model(asked, settings, world)),
         load_prompts(asked.prompt),
         store,
         base_url=wiring.chat_address(asked),
@@ -366,7 +382,11 @@ def judging(settings: Settings, *, fresh: bool = False) -> Iterator[Judge | None
         return
     world = World.real()
     with AnswerStore(settings.store / ANSWERS, world.clock) as store:
-        yield made_judge(settings, store, world, fresh=fresh)
+        judge = made_judge(settings, store, world, fresh=fresh)
+        try:
+            yield judge
+        finally:
+            close_sync(judge)
 
 
 @contextlib.contextmanager

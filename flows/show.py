@@ -70,7 +70,7 @@ def say(text: str = "") -> None:
 def note(text: str) -> None:
     """A line on stderr: what a person should know and a pipe should not read. Harmless where nobody listens."""
     if len(text) > _LONGEST:  # an id, or what a server said, may have megabytes
-        text = f"{text[:_LONGEST]} ... ({len(text):,} characters)"
+        text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
     with contextlib.suppress(OSError):
         sys.stderr.write(line(text) + "\n")
 

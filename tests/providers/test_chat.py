@@ -307,3 +307,18 @@ def test_a_stream_without_end_is_given_up_in_time_and_in_length(
 def test_a_reply_without_end_is_refused(provider: str, served: Served) -> None:
     served.script = [Answer(after=b"[" * 60_000), WHOLE[provider]]
     assert Run(served, provider).complete().text == "At six."
+
+
+@both
+def test_a_reply_that_says_the_key_again_comes_without_it_and_keeps_what_only_looks_like_one(
+    provider: str, served: Served
+) -> None:
+    said = f"With {KEY}, or sk-of-the-manual-0123?"
+    whole = _openai_whole(said) if provider == "openai" else _anthropic_whole(said)
+    chunks = [_openai_chunk(said), _openai_chunk(None, "stop"), _OPENAI_USAGE]
+    stream = _events(chunks, "data: [DONE]\n\n") if provider == "openai" else _events(_anthropic_stream(said))
+    served.script = [whole, stream]
+    wanted = "With [key], or sk-of-the-manual-0123?"
+    assert Run(served, provider).complete().text == wanted
+    pieces = Run(served, provider).stream()
+    assert [each.text if isinstance(each, Completion) else each for each in pieces] == [wanted, wanted]
