@@ -150,7 +150,8 @@ class Server:
         return list(self.ask("/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 50}))
 
     def newest(self) -> Any:
-        return self.flow_runs()[0]
+        """The newest run that a command began; those of a deployment may follow from any version that goes live."""
+        return next(run for run in self.flow_runs() if run["deployment_id"] is None)
 
     def task_states(self, flow_run: str) -> list[str]:
         rows = self.ask("/task_runs/filter", {"flow_runs": {"id": {"any_": [flow_run]}}})
