@@ -179,8 +179,9 @@ def runs(arguments: Namespace) -> Result:
             show.table(
                 [
                     [
-                        each[key]
-                        for key in ("run_id", "name", "index", "version", "dataset", "questions", "errors", "status")
+                        *(each[key] for key in ("run_id", "name", "index", "version")),
+                        near(each["dataset"]),
+                        *(each[key] for key in ("questions", "errors", "status")),
                     ]
                     for each in rows
                 ],
