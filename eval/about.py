@@ -105,8 +105,6 @@ class RunInfo:
     """Whether the code differed from its commit."""
     index: IndexInfo
     dataset: DatasetInfo
-    corpus_name: str
-    corpus_sha256: str
     settings: Mapping[str, Json]
     """As `settings_json` gives them."""
     arms: tuple[Arm, ...]

@@ -17,7 +17,7 @@ from eval.judging.agreement import Agreement, Floats, agreements
 from eval.judging.people import Judged, JudgedSet, read_judged
 from eval.measures.answers import rouge_l, token_scores
 from eval.statistics import CONFIDENCE, DRAWS
-from rag.digest import canonical
+from rag.digest import canonical, digest
 from rag.errors import Damaged, ProviderFailed, refuse_newer
 from rag.storage import write
 from rag.types import Json, Usage
@@ -164,7 +164,7 @@ def stored(store: Path, judge: Judge) -> Calibration | None:
 
 
 def _place(store: Path, judge: Mapping[str, Json]) -> Path:
-    return store / "calibrations" / f"{hashlib.sha256(canonical(judge)).hexdigest()[:16]}.json"
+    return store / "calibrations" / f"{digest(judge)[:16]}.json"
 
 
 def _sample(found: JudgedSet, limit: int | None, seed: int) -> Sequence[Judged]:

@@ -25,7 +25,7 @@ Cause: TypeAlias = Literal[
     "not_answered",
     "answered_wrongly",
 ]
-CAUSES: Mapping[Cause, str] = {
+CAUSES: Mapping[str, str] = {
     "error": "it failed: `error_type` says how",
     "answered_unanswerable": "nothing in the corpus answers it, and it was answered",
     "not_retrieved": "no passage looked at holds gold, however deep",

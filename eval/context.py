@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from eval.measures.gathered import documents, places
 from eval.types import Question
 from rag.index.search import OpenVersion
 from rag.retrieval.passages import passages_many
-from rag.types import Hit, Passage, Span
+from rag.types import Hit, Passage
 from rag.wiring import Desk
 
 _DEEPER = 4
@@ -21,16 +22,6 @@ class Cut(NamedTuple):
     start: int
     end: int
     row: int
-
-
-def documents(ranking: Sequence[Passage]) -> list[str]:
-    """The distinct documents of a ranking of chunks, each at the place of its best chunk."""
-    return list(dict.fromkeys(doc_id for passage in ranking for doc_id, _, _ in spans(passage)))
-
-
-def spans(passage: Passage) -> list[Span]:
-    """Where the text of a passage stands: in its own document, and in those whose equal chunks were folded into it."""
-    return [Span(passage.doc_id, passage.start, passage.end), *passage.also_in]
 
 
 async def retrieved(desk: Desk, texts: Sequence[str], distinct: int, least: int) -> list[tuple[Passage, ...]]:
@@ -60,7 +51,7 @@ def _needed(ranking: Sequence[Passage], distinct: int, least: int) -> int:
     for place, passage in enumerate(ranking):
         if len(seen) >= distinct and place >= least:
             return place
-        seen.update(span.doc_id for span in spans(passage))
+        seen.update(span.doc_id for span in places(passage))
     return len(ranking)
 
 

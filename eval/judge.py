@@ -16,7 +16,6 @@ from eval.judging import replies
 from eval.judging.prompts import judging_messages, load_prompts
 from eval.judging.replies import Found, Unusable
 from rag.clock import Clock, SystemClock
-from rag.digest import digest
 from rag.generation.answer import REFUSED
 from rag.generation.prompt import Prompt
 from rag.ports import ChatModel
@@ -136,10 +135,6 @@ class Judge:
             "max_tokens": self._max_tokens,
             "prompts": [self._identity(name) for name in names or self.prompts],
         }
-
-    def digest(self, *names: str) -> str:
-        """sha256 of `identity`."""
-        return digest(self.identity(*names))
 
     def _identity(self, name: str) -> dict[str, Json]:
         prompt = self.prompts[name]

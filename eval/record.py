@@ -6,6 +6,7 @@ Keys never depend on data: what could have any name stands as a list of objects.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from eval.about import DatasetInfo, ModelInfo, RunInfo, redacted
 from eval.measures.registry import MEASURES
+from eval.rows import status
 from eval.tables import SCHEMA_VERSION, TABLES, damaged, volatile
 from eval.types import Scored
 from rag import clock
@@ -72,8 +74,7 @@ def fingerprint(info: RunInfo, scored: Scored) -> str:
 def run_json(info: RunInfo, scored: Scored, tables: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
     """All of run.json; `tables` as `eval.tables.write` gives them."""
     observed = scored.observed
-    failed = sum(each.answer is None for each in observed)
-    abstained = sum(each.answer is not None and each.answer.abstained for each in observed)
+    became = Counter(map(status, observed))
     index = asdict(info.index) | {"version": info.index.label}
     values: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
@@ -88,7 +89,7 @@ def run_json(info: RunInfo, scored: Scored, tables: Sequence[Mapping[str, Json]]
         "git": {"commit": info.commit, "dirty": info.dirty},
         "index": index,
         "dataset": asdict(info.dataset) | {"where": _where(info.dataset)},
-        "corpus": {"name": info.corpus_name, "sha256": info.corpus_sha256},
+        "corpus": {"name": info.index.name, "sha256": info.index.content_sha256},
         "settings": dict(info.settings),
         "arms": list(info.arms),
         "repeats": info.repeats,
@@ -104,9 +105,9 @@ def run_json(info: RunInfo, scored: Scored, tables: Sequence[Mapping[str, Json]]
         "counts": {
             "questions": len({each.question.question_id for each in observed}),
             "rows": len(observed),
-            "ok": len(observed) - failed - abstained,
-            "abstained": abstained,
-            "errors": failed,
+            "ok": became["ok"],
+            "abstained": became["abstained"],
+            "errors": became["error"],
         },
         "usage": _usage(info, scored),
         "seconds": {

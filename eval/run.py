@@ -291,8 +291,6 @@ class Evaluation:
                 limit=self._options.limit,
                 where=self._options.where,
             ),
-            corpus_name=settings.corpus.name,
-            corpus_sha256=manifest.content_digest,
             settings=settings_json(settings),
             arms=asked.arms,
             repeats=asked.repeats,

@@ -13,6 +13,7 @@ from eval import trec
 from eval.measures import registry
 from eval.measures.matching import Matched, match
 from eval.measures.names import Floats, Measure
+from rag.counted import counted
 from rag.errors import Problem, UsageError
 
 _SHOWN = 5
@@ -43,9 +44,11 @@ class Scores:
         """What a reader of the means has to know."""
         found = []
         if self.unjudged:
-            found.append(f"{_counted(self.unjudged)} of the run without judgements, left out: {_some(self.unjudged)}")
+            said = counted(len(self.unjudged), "query", "queries")
+            found.append(f"{said} of the run without judgements, left out: {_some(self.unjudged)}")
         if self.without_results:
-            found.append(f"{_counted(self.without_results)} without results, scored 0: {_some(self.without_results)}")
+            said = counted(len(self.without_results), "query", "queries")
+            found.append(f"{said} without results, scored 0: {_some(self.without_results)}")
         if len(self.without_results) < len(self.queries) and not self.judged_retrieved:
             found.append("no document that was retrieved is judged: are the document ids those of the judgements?")
         elif self.unjudged and self.without_results:
@@ -110,10 +113,6 @@ def score(matched: Matched, measures: Sequence[Measure]) -> Scores:
         matched.unjudged,
         len(matched.query),
     )
-
-
-def _counted(queries: Sequence[str]) -> str:
-    return f"{len(queries):,} {'query' if len(queries) == 1 else 'queries'}"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from eval.report.head import generator, part
 from eval.report.load import Row, Run, base
 from eval.report.markup import Html, section, tag
-from eval.report.numbers import between, count, figure, many, share
+from eval.report.numbers import between, count, figure, share
 from eval.statistics import FEW, paired
+from rag.counted import counted
 
 
 def conclusions(run: Run) -> Html:
@@ -34,18 +35,18 @@ def _can(run: Run) -> Iterator[str]:
 
 def _mean(run: Run, measure: str, row: Row) -> Iterator[str]:
     if row["mean"] is None:
-        yield f"{measure} has no value: {many(row['errors'], 'error')}, {count(row['unscored'])} unscored."
+        yield f"{measure} has no value: {counted(row['errors'], 'error')}, {count(row['unscored'])} unscored."
         return
-    what = f"{measure} is {figure(row['mean'])} over {many(row['n'], 'question')}"
+    what = f"{measure} is {figure(row['mean'])} over {counted(row['n'], 'question')}"
     if len({each["question_id"] for each in run.questions}) < row["n"]:
-        what = f"{measure} is {figure(row['mean'])} over {many(row['n'], 'answer')}"
+        what = f"{measure} is {figure(row['mean'])} over {counted(row['n'], 'answer')}"
     if row["clusters"] < FEW or row["low"] is None:
-        yield f"{what} from {many(row['clusters'], 'cluster')}."
+        yield f"{what} from {counted(row['clusters'], 'cluster')}."
     else:
         yield f"{what}. For questions like these it lies {_range(row)} with {share(row['confidence'], 1)} confidence."
     zero = row["mean_errors_zero"]
     if zero is not None and row["errors"] and abs(zero - row["mean"]) > 1e-12:
-        errors = many(row["errors"], "error")
+        errors = counted(row["errors"], "error")
         yield f"{errors} left out, {measure} is {figure(row['mean'])}; counted as 0, it is {figure(zero)}."
 
 
@@ -55,7 +56,7 @@ def _abstention(run: Run) -> Iterator[str]:
     if hard and any(row["answer"] is not None for row in rows):
         right, wrong = (sum(bool(row["abstained"]) for row in some) for some in (hard, easy))
         yield (
-            f"Of {many(len(hard), 'question')} that the documents do not answer, it abstained from {count(right)} and "
+            f"Of {counted(len(hard), 'question')} that the documents do not answer, it abstained from {count(right)} and "
             f"answered {count(len(hard) - right)} all the same. Of {count(len(easy))} that they do answer, it "
             f"abstained from {count(wrong)}."
         )
@@ -80,7 +81,7 @@ def _arms(run: Run) -> Iterator[str]:
         change = f"{size} {word}" if differs else "not to be told from the retrieved arm"
         yield (
             f"{given}, {measure} is {change}: {figure(second)} against {figure(first)}, difference {between(low, high)}, "
-            f"paired over {many(n, 'question')}."
+            f"paired over {counted(n, 'question')}."
         )
 
 
@@ -151,7 +152,7 @@ def _slices(run: Run) -> Iterator[str]:
     rows = [row for row in rows if row["measure"] in run.headline[:1]]
     small = sum(not row["enough"] for row in rows)
     if small:
-        yield f"Anything about {many(small, 'slice')} of {count(len(rows))}: they hold too few questions and are greyed."
+        yield f"Anything about {counted(small, 'slice')} of {count(len(rows))}: they hold too few questions and are greyed."
     if len(rows) - small > 10:
         yield (
             f"That a slice stands out for a reason: among {count(len(rows) - small)} slices some do by chance. Take it "

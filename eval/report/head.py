@@ -7,7 +7,8 @@ from pathlib import PurePath
 
 from eval.report.load import Row, Run
 from eval.report.markup import Child, Html, shown, tag
-from eval.report.numbers import UNKNOWN, count, day, many, seconds, share
+from eval.report.numbers import UNKNOWN, count, day, seconds, share
+from rag.counted import counted
 
 
 def head(run: Run) -> Html:
@@ -41,14 +42,8 @@ def generator(run: Run) -> str | None:
 
 
 def model(run: Run, role: str) -> str | None:
-    """The model of a role: as the provider reported it, else as it was asked for."""
-    found: Row = next(
-        (each for each in run.about.get("models") or () if each.get("role") in _ROLES.get(role, (role,))), {}
-    )
-    return found.get("id") or found.get("reported")
-
-
-_ROLES = {"generation": ("generation", "generate", "generator", "answer")}
+    """The model of a role, as it was asked for."""
+    return next((each.get("id") for each in run.about.get("models") or () if each.get("role") == role), None)
 
 
 def _dataset(run: Run) -> str:
@@ -68,7 +63,7 @@ def _alarm(run: Run) -> Html | None:
     errors, rows = counts.get("errors") or 0, counts.get("rows") or len(run.questions)
     allowed = (part(run, "settings").get("evaluation") or {}).get("max_error_share")
     more = "" if allowed is None else f", more than the {share(float(allowed), 1)} that the settings allow"
-    says = f" {many(errors, 'row')} of {count(rows)} ended in an error{more}. Its figures show what happened; "
+    says = f" {counted(errors, 'row')} of {count(rows)} ended in an error{more}. Its figures show what happened; "
     return tag(
         "p",
         tag("strong", "This run is invalid."),
@@ -82,13 +77,13 @@ def _lead(run: Run) -> Iterator[Child]:
     index, dataset, counts = part(run, "index"), part(run, "dataset"), part(run, "counts")
     asked = counts.get("questions") or len({row["question_id"] for row in run.questions})
     unanswerable = len({row["question_id"] for row in run.questions if not row["answerable"]})
-    yield many(asked, "question")
+    yield counted(asked, "question")
     if unanswerable:
         yield f", {count(unanswerable)} of them without an answer in the documents,"
     yield " were put to the index "
     yield tag("bdi", f"{index.get('name') or UNKNOWN} {index.get('version') or ''}".strip())
     if index.get("documents") is not None:
-        yield f" ({many(index['documents'], 'document')} in {many(index.get('chunks') or 0, 'chunk')})"
+        yield f" ({counted(index['documents'], 'document')} in {counted(index.get('chunks') or 0, 'chunk')})"
     if generator(run):
         yield " and answered by "
         yield tag("bdi", generator(run))

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from eval import record
-from eval.tables import SCHEMA_VERSION, damaged
+from eval.tables import SCHEMA_VERSION, TABLES, damaged
 from rag.errors import NotFound, Problem, refuse_newer
 
-TABLES = ("questions", "retrieved", "scores", "summary")
 Row: TypeAlias = Mapping[str, Any]
 Key: TypeAlias = tuple[str, str, int]
 """arm, question_id, repeat"""

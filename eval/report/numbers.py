@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+import numpy as np
+
 from rag.clock import moment
 
 UNKNOWN = "\N{EN DASH}"
@@ -28,15 +30,6 @@ def between(low: float | None, high: float | None) -> str:
 def count(value: int | None) -> str:
     """A whole number, thousands apart."""
     return UNKNOWN if value is None else f"{value:,}"
-
-
-def many(value: int, one: str, more: str | None = None) -> str:
-    """A number with its noun.
-
-    >>> many(1, "question"), many(1200, "question")
-    ('1 question', '1,200 questions')
-    """
-    return f"{value:,} {one if value == 1 else more or one + 's'}"
 
 
 def share(part: float, whole: float) -> str:
@@ -105,10 +98,4 @@ def day(written: str | None) -> str:
 
 def quantile(values: Sequence[float], part: float) -> float | None:
     """Linear between the two nearest values; None of nothing."""
-    if not values:
-        return None
-    ordered = sorted(values)
-    place = part * (len(ordered) - 1)
-    low = int(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+    return float(np.quantile(values, part)) if values else None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from eval.measures.spans import union
 from eval.report.load import Row
 from eval.report.markup import Child, Column, Group, Html, folded, join, table, tag
-from eval.report.numbers import UNKNOWN, count, many
+from eval.report.numbers import UNKNOWN, count
+from rag.counted import counted
 
 OPEN = 700
 """Characters of a text that stand open; the rest unfolds."""
@@ -55,23 +57,13 @@ def long_text(text: str, marks: Sequence[tuple[int, int]] = (), limit: int | Non
 
 def gold_marks(row: Row, gold: Sequence[Row]) -> list[tuple[int, int]]:
     """The parts of a passage's text that are gold in its own document, in order and apart."""
-    start, end = row["char_start"], row["char_end"]
-    spans = sorted(
-        (max(each["start"], start) - start, min(each["end"], end) - start)
+    doc_id, start, end = row["doc_id"], row["char_start"], row["char_end"]
+    spans = (
+        (doc_id, max(each["start"], start) - start, min(each["end"], end) - start)
         for each in gold
-        if each.get("doc_id") == row["doc_id"]
-        and isinstance(each.get("start"), int)
-        and isinstance(each.get("end"), int)
+        if each.get("doc_id") == doc_id and isinstance(each.get("start"), int) and isinstance(each.get("end"), int)
     )
-    merged: list[tuple[int, int]] = []
-    for first, last in spans:
-        if first >= last:
-            continue
-        if merged and first <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
-        else:
-            merged.append((first, last))
-    return merged
+    return union(spans).get(doc_id, [])
 
 
 def place(doc_id: object, start: object, end: object) -> Html:
@@ -85,7 +77,7 @@ def _passage(row: Row, gold: Sequence[Row], limit: int | None) -> Html:
     if row["judged"]:
         facts.append(f"grade {row['grade']}")
     if row["gold_chars"]:
-        facts.append(f"{many(row['gold_chars'], 'character')} of gold")
+        facts.append(f"{counted(row['gold_chars'], 'character')} of gold")
     facts.append("in the prompt" if row["in_prompt"] else "not in the prompt")
     facts += ["cited"] if row["cited"] else []
     head = [
@@ -112,8 +104,8 @@ def _below(rows: Sequence[Row]) -> Html:
     ]
     heads = [Column("Rank", "num"), Column("Score", "num"), Column("Document and span", "note"), Column("Grade", "num")]
     left = len(rows) - len(shown)
-    more = tag("p", f"{many(left, 'passage')} further down: retrieved.parquet.", class_="small") if left else None
-    what = f"{many(len(rows), 'passage')} below, without gold and not in the prompt"
+    more = tag("p", f"{counted(left, 'passage')} further down: retrieved.parquet.", class_="small") if left else None
+    what = f"{counted(len(rows), 'passage')} below, without gold and not in the prompt"
     return folded(what, table(None, heads, [Group(None, cells)], "list"), more)
 
 

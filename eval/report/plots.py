@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eval.report.markup import Html, escape, tag
-from eval.report.numbers import count, figure, many, quantile, share
+from eval.report.numbers import count, figure, quantile, share
+from rag.counted import counted
 
 _WIDTH, _HEIGHT = 360, 176
 _TOP, _FLOOR = 22, 148
@@ -73,7 +74,7 @@ def distribution(name: str, values: Sequence[float], scale: tuple[float, float],
     ]
     ticks = {at + 1: edges[at] for at in range(0, _BINS + 1, 2)}
     return columns(
-        name, f"{many(len(values), 'question')}, median {figure(quantile(values, 0.5))}", bars, identity, ticks
+        name, f"{counted(len(values), 'question')}, median {figure(quantile(values, 0.5))}", bars, identity, ticks
     )
 
 
@@ -117,7 +118,7 @@ def _halves(name: str, ends: Sequence[int], scale: tuple[float, float], identity
         tag("text", words[0], x=0, y=50, class_="label from"),
         tag("text", words[1], x=_WIDTH, y=50, class_="label to"),
     ]
-    note = f"{many(sum(ends), 'question')}, each {scale[0]:.2g} or {scale[1]:.2g}"
+    note = f"{counted(sum(ends), 'question')}, each {scale[0]:.2g} or {scale[1]:.2g}"
     return _drawn(name, note, f"{note}. {'; '.join(words)}.", parts, identity, 58)
 
 

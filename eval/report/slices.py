@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from eval.report.load import Row, Run
 from eval.report.markup import Child, Column, Group, Html, folded, join, section, table, tag
-from eval.report.numbers import UNKNOWN, between, count, figure, many
+from eval.report.numbers import UNKNOWN, between, count, figure
 from eval.report.plots import interval
+from rag.counted import counted
 
 _WHOLE = "all questions"
 _VALUES = 12
@@ -40,9 +41,9 @@ def _tag(run: Run, name: str, values: dict[str, dict[str, Row]]) -> Html:
     caption = join(["By ", tag("bdi", name)])
     parts = [_table(run, caption, [*first, (_WHOLE, whole)])]
     if rest:
-        parts.append(folded(f"{many(len(rest), 'smaller value')} of this tag", _table(run, caption, rest)))
+        parts.append(folded(f"{counted(len(rest), 'smaller value')} of this tag", _table(run, caption, rest)))
     if beyond:
-        parts.append(tag("p", f"{many(len(beyond), 'more value')} of this tag: summary.parquet.", class_="small"))
+        parts.append(tag("p", f"{counted(len(beyond), 'more value')} of this tag: summary.parquet.", class_="small"))
     return tag("div", *parts, class_="scroll")
 
 

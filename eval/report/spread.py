@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from eval.causes import CAUSES
 from eval.report.load import Run
 from eval.report.markup import Child, Column, Group, Html, section, table, tag
-from eval.report.numbers import count, many, share
+from eval.report.numbers import count, share
 from eval.report.plots import Bar, columns, distribution, proportion
+from rag.counted import counted
 
 
 def spread(run: Run) -> Html:
@@ -46,7 +47,7 @@ def causes(run: Run) -> Html | None:
         for cause, number in found.most_common()
     ]
     heads = [Column("Cause"), Column("Answers", "num"), Column("Share", "both"), Column("Meaning", "note")]
-    caption = f"Causes of {many(wrong, 'wrong answer')} out of {count(len(rows))}"
+    caption = f"Causes of {counted(wrong, 'wrong answer')} out of {count(len(rows))}"
     body = tag("div", table(caption, heads, [Group(None, cells)], "wide"), class_="scroll")
     return section("causes", "Why answers are wrong", body)
 
@@ -58,8 +59,7 @@ def cause_name(cause: str) -> str:
 
 def meaning(cause: str, arm: str) -> str:
     """What it says of an answer, as a sentence; nothing for one that only a later version knows."""
-    says = next((says for name, says in CAUSES.items() if name == cause), "")
-    given, _, alone = says.partition("; in `closed_book`: ")
+    given, _, alone = CAUSES.get(cause, "").partition("; in `closed_book`: ")
     says = (alone if alone and arm == "closed_book" else given).replace("`", "")
     return f"{says[:1].upper()}{says[1:]}." if says else ""
 
@@ -72,9 +72,7 @@ def _ranks(run: Run) -> Html | None:
     found = Counter(row["first_gold_rank"] for row in rows)
     bars = list(_rank_bars(found, given))
     within = sum(number for rank, number in found.items() if rank is not None and rank <= given)
-    note = (
-        f"{share(within, len(rows))} of {many(len(rows), 'question')} have it among the {given} given to the generator"
-    )
+    note = f"{share(within, len(rows))} of {counted(len(rows), 'question')} have it among the {given} given to the generator"
     return columns("Rank of the first passage with gold", note, bars, "plot-ranks")
 
 

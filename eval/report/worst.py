@@ -7,10 +7,11 @@ from typing import Any
 
 from eval.report.load import Key, Row, Run, key, parsed
 from eval.report.markup import Child, Column, Group, Html, folded, join, section, table, tag
-from eval.report.numbers import count, figure, many
+from eval.report.numbers import count, figure
 from eval.report.order import ranked, value_of
 from eval.report.passages import in_full, long_text, passages, place
 from eval.report.spread import cause_name, meaning
+from rag.counted import counted
 
 MOST = 50
 """Questions shown."""
@@ -40,7 +41,7 @@ def worst(run: Run) -> Html:
         which = f"The {count(len(shown))} worst of" if len(found_short) > len(shown) else "All"
         order = f", then by {' and then '.join(by)}" if by else ""
         says = (
-            f"{which} {many(len(found_short), 'question')} of {count(asked)} that failed or fall short{short}: errors first"
+            f"{which} {counted(len(found_short), 'question')} of {count(asked)} that failed or fall short{short}: errors first"
             f"{order}. Gold is marked in the passages. On paper, only what is open is printed."
         )
     return section("worst", "The worst questions", tag("p", says), *items)
@@ -114,7 +115,7 @@ def _expected(row: Row, limit: int | None) -> Html:
     if not forms:
         return tag("p", "Nobody wrote down an answer.")
     more = (
-        [tag("p", f"{many(len(forms) - 10, 'more form')} in questions.parquet.", class_="small")]
+        [tag("p", f"{counted(len(forms) - 10, 'more form')} in questions.parquet.", class_="small")]
         if len(forms) > 10
         else []
     )
@@ -140,7 +141,7 @@ def _answer(row: Row, limit: int | None) -> Iterator[Child]:
         for each in cited[:20]
     ]
     if items:
-        yield tag("p", f"It cites {many(len(cited), 'passage')}:", class_="small")
+        yield tag("p", f"It cites {counted(len(cited), 'passage')}:", class_="small")
         yield tag("ol", *items, class_="quotes")
     elif not row["abstained"]:
         yield tag("p", "It cites nothing.", class_="small")
@@ -169,7 +170,7 @@ def _gold(row: Row, gold: Sequence[Row], limit: int | None) -> Iterator[Child]:
         grade = f", grade {each['grade']}" if each.get("start") is None and each.get("grade") is not None else ""
         words = long_text(str(quote), limit=limit) if quote else None
         items.append(tag("li", place(each.get("doc_id"), each.get("start"), each.get("end")), grade, words))
-    more = f"; {many(len(gold) - 20, 'more')} in questions.parquet" if len(gold) > 20 else ""
+    more = f"; {counted(len(gold) - 20, 'more')} in questions.parquet" if len(gold) > 20 else ""
     rank = row["first_gold_rank"]
     found = f"first found at rank {rank}" if rank else "not found, however deep"
     yield tag("h4", "Gold")
@@ -219,9 +220,11 @@ def _prompt(row: Row, prompt: str | None, limit: int | None) -> Html:
     kept = prompt if limit is None else prompt[: limit * 4]
     left = len(prompt) - len(kept)
     more = (
-        tag("p", f"{many(left, 'character')} more: column prompt of questions.parquet.", class_="small")
+        tag("p", f"{counted(left, 'character')} more: column prompt of questions.parquet.", class_="small")
         if left
         else None
     )
     digest = f", sha256 {row['prompt_sha256']}" if row["prompt_sha256"] else ""
-    return folded(f"As it was sent, {many(len(prompt), 'character')}{digest}", tag("pre", "\n", kept, dir="auto"), more)
+    return folded(
+        f"As it was sent, {counted(len(prompt), 'character')}{digest}", tag("pre", "\n", kept, dir="auto"), more
+    )

@@ -177,8 +177,6 @@ def info(run_id: str = ID, name: str = "") -> RunInfo:
         dirty=None,
         index=IndexInfo("main", 7, "cd" * 32, published=True, documents=3, chunks=3, embedding_model="m", dimensions=2),
         dataset=DatasetInfo("questions.jsonl", "canonical", "ef" * 32, 5, 4, None, {"type": ["fact", "odd"]}),
-        corpus_name="main",
-        corpus_sha256="01" * 32,
         settings=settings_json(settings),
         arms=("retrieved", "oracle", "closed_book"),
         repeats=2,

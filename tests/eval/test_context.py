@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.context import Cut, covering, documents, gold, retrieved
+from eval.context import Cut, covering, gold, retrieved
+from eval.measures.gathered import documents
 from eval.types import Gold, Question
 from rag.settings import Settings
 from rag.types import Passage
@@ -83,7 +84,7 @@ def test_graded_documents_without_spans_give_their_chunks_best_grade_first(desk:
     assert [passage.doc_id for passage in found] == ["line.md"] * 3
     assert [passage.start for passage in found] == sorted(passage.start for passage in found)
     found = held_by(desk, question(grades={"soup.md": 1, "line.md": 2, "bridge.md": 0}), k=100)
-    assert documents(found) == ["line.md", "soup.md"]
+    assert list(documents(found)) == ["line.md", "soup.md"]
 
 
 def test_words_without_a_place_are_passages_of_their_own_and_a_question_without_gold_has_none(desk: Desk) -> None:

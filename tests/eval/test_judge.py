@@ -18,6 +18,7 @@ from eval.judge import ROLES, Judge, Verdict
 from eval.judging import replies
 from eval.judging.prompts import PROMPTS, judging_messages, load_prompts
 from rag.clock import SystemClock
+from rag.digest import digest
 from rag.errors import KeyMissing, SettingsError
 from rag.generation.prompt import quoted
 from rag.types import Completion, Message, Usage
@@ -320,9 +321,9 @@ def test_another_prompt_model_or_server_is_another_judge_and_shares_no_verdict(t
         assert run(one.correctness("When?", ["1987"], "In 1987.")).value == 1.0
         for other in others:
             assert run(other.correctness("When?", ["1987"], "In 1987.")).value == 0.0
-    digests = {judge.digest() for judge in (one, *others)} | {Judge(Says(""), max_tokens=9).digest()}
-    assert len(digests) == 4
-    assert others[0].digest("faithfulness") == one.digest("faithfulness")
+    judges = (one, *others, Judge(Says(""), max_tokens=9))
+    assert len({digest(judge.identity()) for judge in judges}) == 4
+    assert others[0].identity("faithfulness") == one.identity("faithfulness")
     assert [each["role"] for each in one.identity()["prompts"]] == list(ROLES.values())  # type: ignore[index, union-attr, call-overload]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from eval.context import documents
+from eval.measures.gathered import documents
 from eval.measures.registry import parse
 from eval.scoring import score
 from eval.types import Gold, Observed, Question
@@ -57,7 +57,7 @@ def test_a_span_that_is_cut_by_two_chunks_is_no_hit() -> None:
 
 def test_ranks_count_documents_and_not_chunks() -> None:
     ranking = [passage("b", 0, 10), passage("b", 10, 20), passage("c", 0, 10), passage("a", 0, 10)]
-    assert documents(ranking) == ["b", "c", "a"]
+    assert list(documents(ranking)) == ["b", "c", "a"]
     assert scored([gold("a", 0, 10)], ranking) == (0, 1, 1 / 3, 1)
 
 
@@ -88,5 +88,5 @@ def test_nothing_found_is_zero() -> None:
 
 def test_a_copy_that_was_folded_into_another_passage_is_found_with_it() -> None:
     ranking = [passage("b", 0, 10, also_in=(Span("a", 5, 15), Span("folder/c@d.md", 0, 10))), passage("e", 0, 10)]
-    assert documents(ranking) == ["b", "a", "folder/c@d.md", "e"]
+    assert list(documents(ranking)) == ["b", "a", "folder/c@d.md", "e"]
     assert scored([gold("a", 6, 15)], ranking) == (0, 1, 1 / 2, 1)
