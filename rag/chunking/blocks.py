@@ -276,7 +276,9 @@ def words(text: str, start: int, end: int, _: Layout) -> Cuts:
 
 
 def _cuts(text: str, start: int, end: int, pattern: re.Pattern[str]) -> Cuts:
-    places = [match.end() for match in pattern.finditer(text, start, end) if match.end() < end]
+    places = [match.end() for match in pattern.finditer(text, start, end)]
+    if places and places[-1] == end:
+        places.pop()
     return places, [0] * len(places)
 
 

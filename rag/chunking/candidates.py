@@ -26,7 +26,7 @@ class Candidates:
     def __init__(self, text: str, places: list[int], ranks: list[int], weights: list[int]) -> None:
         self.places = places
         self.weights = weights
-        self._strengths = [_strength(text, place, rank) for place, rank in zip(places, ranks, strict=True)]
+        self._strengths = _strengths(text, places, ranks)
 
     def peaks(self, near: int) -> list[int]:
         """Those that have no stronger one nearer than so many tokens."""
@@ -65,6 +65,24 @@ class Candidates:
         self.places = [self.places[at] for at in kept]
         self.weights = [self.weights[at] for at in kept]
         self._strengths = [self._strengths[at] for at in kept]
+
+
+def _strengths(text: str, places: list[int], ranks: list[int]) -> list[int]:
+    if not places:
+        return []
+    begin = places[0]
+    if not (span := text[begin : places[-1] + _CONTEXT]).isascii():
+        return [_strength(text, place, rank) for place, rank in zip(places, ranks, strict=True)]
+    # of ASCII the places are those of the bytes: one encoding serves all of them
+    source = span.encode()
+    found = []
+    for place, rank in zip(places, ranks, strict=True):
+        at = place - begin
+        first = source[at : at + _FIRST]
+        if b"\n" in first:
+            first = first[: first.index(b"\n")]
+        found.append(rank << 56 | crc32(first) >> 4 << 28 | crc32(source[at + _FIRST : at + _CONTEXT]) >> 4)
+    return found
 
 
 def _strength(text: str, place: int, rank: int) -> int:
