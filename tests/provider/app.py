@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 from tests.provider import errors, headers
+from tests.provider.batches import Batches
 from tests.provider.chat import chat
 from tests.provider.embeddings import embeddings
 from tests.provider.errors import Refused
 from tests.provider.faults import DAMAGES, DELIVERIES, INSTEAD, Asked
+from tests.provider.files import Files
 from tests.provider.http import Reply, Request
 from tests.provider.limiter import Limiter, Refusal
 from tests.provider.log import Bill, Entry, work
@@ -40,6 +42,8 @@ class Account:
         self.house = House(options, counter(options.tokens))
         self.limits = {"requests": options.rpm, "tokens": options.tpm, "output-tokens": options.otpm}
         self.placements = [Placement.of(given) for given in options.faults]
+        self.files = Files()
+        self.batches = Batches(self.house, self.files, lambda: self.bill, clock)
         self._stale: dict[str, headers.State] = {}
         self._pool = ThreadPoolExecutor(1)
         self.reset()
@@ -51,6 +55,10 @@ class Account:
         self.limiters: dict[str, Limiter] = {}
         self._stale.clear()
 
+    def close(self) -> None:
+        self.batches.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
     def key_of(self, request: Request) -> str:
         bearer = request.headers.get("authorization", "")
         return request.headers.get("x-api-key") or bearer.removeprefix("Bearer ").strip()
@@ -60,9 +68,7 @@ class Account:
         if self.key_of(request) != self.options.key:
             raise errors.wrong_key(self.key_of(request))
 
-    def struck(
-        self, request: Request, inputs: tuple[str, ...] | list[str], seen: Entry
-    ) -> tuple[Placement, int] | None:
+    def struck(self, request: Request, inputs: Sequence[str], seen: Entry) -> tuple[Placement, int] | None:
         """The placement that strikes this request; what it does stands in the entry."""
         for placement in self.placements:
             if found := placement.strikes(f"{request.method} {request.path}", inputs):
@@ -72,13 +78,39 @@ class Account:
 
     async def work(self, request: Request) -> Reply:
         """Answer a request for a model's work."""
-        entry = Entry(len(self.entries) + 1, request.path, request.arrived)
-        self.entries.append(entry)
+        entry = self._noted(request)
         try:
-            reply = await self._answer(request, entry)
+            return self._replied(await self._answer(request, entry), entry)
         except Refused as refused:
-            entry.refused = entry.refused or "request"
-            reply = refused.reply(request.path)
+            return self._refused(refused, entry)
+
+    def other(self, request: Request, answer: Callable[[Request], Reply]) -> Reply:
+        """Answer anything else: it has no limits and no price, but may be struck by faults placed on its path."""
+        entry = self._noted(request)
+        try:
+            self.admit_key(request)
+            struck = self.struck(request, [], entry)
+            if struck and entry.fault in INSTEAD:
+                return self._replied(self._instead(request, entry, *struck), entry)
+            reply = answer(request)
+            if struck and entry.fault in DELIVERIES:
+                reply.delivery, reply.seconds = DELIVERIES[entry.fault], struck[0].seconds
+            else:
+                entry.fault = ""  # a damage that only vectors can have
+            return self._replied(reply, entry)
+        except Refused as refused:
+            return self._refused(refused, entry)
+
+    def _noted(self, request: Request) -> Entry:
+        entry = Entry(len(self.entries) + 1, request.method, request.path, request.arrived)
+        self.entries.append(entry)
+        return entry
+
+    def _refused(self, refused: Refused, entry: Entry) -> Reply:
+        entry.refused = entry.refused or "request"
+        return self._replied(refused.reply(entry.path), entry)
+
+    def _replied(self, reply: Reply, entry: Entry) -> Reply:
         entry.status = reply.status
         reply.headers.setdefault("x-request-id", f"req_sim{entry.number}")
 
@@ -88,19 +120,23 @@ class Account:
         reply.sent = sent
         return reply
 
+    def _instead(self, request: Request, entry: Entry, placement: Placement, place: int) -> Reply:
+        """Raises Refused."""
+        entry.refused = "fault"
+        instead = INSTEAD[entry.fault](Asked(request.path, self.key_of(request), entry.model, place))
+        if isinstance(instead, Refused):
+            raise instead
+        return replace(instead, seconds=placement.seconds)
+
     async def _answer(self, request: Request, entry: Entry) -> Reply:
         self.admit_key(request)
         asked = await self._understood(request)
         entry.model, entry.tokens, entry.output_tokens = asked.model, asked.tokens, asked.output_tokens
         entry.texts, entry.amounts = asked.digests, dict(asked.amounts)
         limiter = self._limiter(asked, entry.arrived)
-        struck = self.struck(request, list(asked.inputs), entry)
+        struck = self.struck(request, asked.inputs, entry)
         if struck and entry.fault in INSTEAD:
-            entry.refused = "fault"
-            instead = INSTEAD[entry.fault](Asked(request.path, self.key_of(request), asked.model, struck[1]))
-            if isinstance(instead, Refused):
-                raise instead
-            return replace(instead, seconds=struck[0].seconds)
+            return self._instead(request, entry, *struck)
         now = self.clock()
         if refusal := limiter.ask(now, asked.amounts):
             entry.refused = refusal.dimension

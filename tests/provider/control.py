@@ -1,10 +1,11 @@
-"""What only the test may ask: /sim/log, /sim/bill, /sim/span; /sim/limits, /sim/faults, /sim/reset. Never counted."""
+"""What only the test may ask: /sim/log, /sim/bill, /sim/span; /sim/limits, /sim/faults, /sim/batch ... Never counted."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from tests.provider.app import Account
+from tests.provider.errors import Refused
 from tests.provider.http import Reply, Request
 from tests.provider.placement import Placement
 
@@ -25,11 +26,15 @@ def control(account: Account, request: Request) -> Reply:
                 account.change_limits(request.json())
             case "POST", "faults":
                 _place(account, request.json())
+            case "POST", "batch":
+                account.batches.change(request.json())
+            case "POST", "forget":
+                account.batches.forget(request.json()["batch"])
             case "POST", "reset":
                 account.reset()
             case _:
                 return Reply.of({"error": f"nothing at {request.method} {request.path}"}, 404)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError, Refused) as error:
         return Reply.of({"error": str(error)}, 400)
     return Reply.of({})
 

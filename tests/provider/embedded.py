@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 
@@ -26,12 +28,10 @@ class Embedded:
         items = []
         for index, vector in zip(self.indexes, self.vectors, strict=True):
             if self.as_base64:
-                values = (
-                    b'"'
-                    + binascii.b2a_base64(vector.data if vector.flags.c_contiguous else vector.tobytes(), newline=False)
-                    + b'"'
-                )
-            else:
+                values = b'"%b"' % binascii.b2a_base64(np.ascontiguousarray(vector).data, newline=False)
+            elif np.isfinite(vector).all():
+                values = orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY)
+            else:  # NaN, which orjson would write as null
                 values = json.dumps(vector.tolist()).encode()
             place = b"" if index is None else b'"index":%d,' % index
             items.append(b'{"object":"embedding",%b"embedding":%b}' % (place, values))

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from tests.provider import delivery
 
 HEAD_LIMIT = 1 << 16
+_PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
 
 
 @dataclass
@@ -53,8 +54,10 @@ class Reply:
             headers["content-length"] = str(len(self.body))
         else:
             headers["transfer-encoding"] = "chunked"
-        phrase = http.HTTPStatus(self.status).phrase if self.status in list(http.HTTPStatus) else "Overloaded"
-        lines = [f"HTTP/1.1 {self.status} {phrase}", *(f"{name}: {value}" for name, value in headers.items())]
+        lines = [
+            f"HTTP/1.1 {self.status} {_PHRASES.get(self.status, 'Overloaded')}",
+            *(f"{name}: {value}" for name, value in headers.items()),
+        ]
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
@@ -133,17 +136,26 @@ class Server:
         task = asyncio.current_task()
         assert task is not None
         self._keep(task)
-        with contextlib.suppress(OSError, EOFError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            while True:
-                self._idle.add(writer)
-                request = await _read(reader, self.clock)
-                self._idle.discard(writer)
-                reply = await self.app(request)
-                try:
-                    stays = await delivery.deliver(self, reader, writer, reply)
-                finally:
-                    reply.sent()
-                if not stays or request.headers.get("connection", "").lower() == "close":
-                    break
+        try:
+            with contextlib.suppress(OSError, EOFError, asyncio.CancelledError):
+                while await self._one(reader, writer):
+                    pass
+        finally:
+            self._idle.discard(writer)
+            writer.close()
+
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Serve one request; whether the connection lives on."""
+        self._idle.add(writer)
+        try:
+            request = await _read(reader, self.clock)
+        except (ValueError, asyncio.LimitOverrunError):
+            writer.write(Reply(400, b"{}", headers={"connection": "close"}).head() + b"{}")
+            return False
         self._idle.discard(writer)
-        writer.close()
+        reply = await self.app(request)
+        try:
+            stays = await delivery.deliver(self, reader, writer, reply)
+        finally:
+            reply.sent()
+        return stays and request.headers.get("connection", "").lower() != "close"

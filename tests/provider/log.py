@@ -27,6 +27,7 @@ class Entry:
     """One request. Times are seconds of the server's monotonic clock."""
 
     number: int
+    method: str
     path: str
     arrived: float
     model: str = ""

@@ -77,6 +77,14 @@ class Simulator:
         """`rpm`, `tpm`, `otpm`, from now on."""
         self._ask("POST", "/sim/limits", limits)
 
+    def batches(self, **terms: Any) -> None:
+        """How batches created from now on go; see lines.Terms."""
+        self._ask("POST", "/sim/batch", terms)
+
+    def forget(self, batch: str) -> None:
+        """From now on there is no batch of this id, and never was."""
+        self._ask("POST", "/sim/forget", {"batch": batch})
+
     def reset(self) -> None:
         """Forget all requests, charges and bills; the next request finds limits as at the start."""
         self._ask("POST", "/sim/reset")
@@ -109,6 +117,7 @@ async def serve(options: Options, ready: threading.Event | None = None, ports: l
         await asyncio.Event().wait()
     finally:
         await server.close()
+        account.close()
 
 
 @contextlib.contextmanager
