@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rag.counted import counted, dollars, enough, plain
 from rag.types import Json, RequestLimits
 
 
@@ -24,6 +25,11 @@ class Terms:
     max_tokens: int | None
     requests_per_minute: int | None
     tokens_per_minute: int | None
+    max_usd_per_month: float | None = None
+    spent_this_month: float = 0.0
+    """US dollars of the ledger's lines of this calendar month, UTC, as the run found them."""
+    unpriced_this_month: int = 0
+    """Lines of this month whose price nobody knows: they are in no sum."""
 
     def usd(self, tokens: int) -> float | None:
         """Price of tokens in US dollars; None where no price is known."""
@@ -36,12 +42,45 @@ class Terms:
         usd = self.usd(tokens)
         if self.max_tokens is not None and tokens > self.max_tokens:
             return f"max_tokens = {self.max_tokens:,}"
+        if self.free or not tokens:
+            return ""
         if usd is None:
-            return (
-                "" if tokens == 0 or self.max_tokens is not None else "max_tokens, which is needed: no price is known"
-            )
-        within = self.free or self.max_usd is None or usd <= self.max_usd
-        return "" if within else f"max_usd = {self.max_usd:g}"
+            return "" if self.max_tokens is not None else "max_tokens, which is needed: no price is known"
+        if self.max_usd is not None and usd > self.max_usd:
+            return f"max_usd = {plain(self.max_usd)}"
+        if self.max_usd_per_month is not None and self.spent_this_month + usd > self.max_usd_per_month:
+            return f"max_usd_per_month = {plain(self.max_usd_per_month)} ({self._month()})"
+        return ""
+
+    def refusal(self, model: str, used: int, more: int, rest: int) -> tuple[str, str]:
+        """What to say of a request of `more` tokens that would cross a cap, and what to do.
+
+        `used` is what the run has been billed and what is under way, `rest` all that is left to send, this request
+        included: caps are of one run, and the next one sends only the rest.
+        """
+        which = "the next request" if used else "the first request"
+        if self.usd(1) is None and self.max_tokens is None:
+            what = f"no price is known for {model}, so a token cap is needed before anything is sent"
+            return what, "give --max-tokens N (or embedding.max_tokens), or its price under [prices]"
+        if self.max_tokens is not None and used + more > self.max_tokens:
+            what = f"{which} would cross max_tokens = {self.max_tokens:,} ({used:,} used, {more:,} more)"
+            return what, f"`--max-tokens {rest}` or more lets the next run send the rest, and only the rest"
+        spent, price, left = (self.usd(tokens) or 0.0 for tokens in (used, more, rest))
+        if self.max_usd is not None and spent + price > self.max_usd:
+            cap = f"max_usd = {plain(self.max_usd)}"
+            what = f"{which} would cross {cap} ({dollars(spent)} used, {dollars(price)} more)"
+            return what, f"`--max-usd {enough(left)}` or more lets the next run send the rest, and only the rest"
+        cap = f"max_usd_per_month = {plain(self.max_usd_per_month or 0.0)}"
+        own = f"{dollars(spent)} by this run, {dollars(price)} more"
+        needed = enough(self.spent_this_month + spent + left)
+        remedy = f"set embedding.max_usd_per_month to {needed} or more, or wait for the next month (UTC)"
+        return f"{which} would cross {cap} ({self._month()}; {own})", f"{remedy}: the next run sends only the rest"
+
+    def _month(self) -> str:
+        """What is known of this month."""
+        unpriced = counted(self.unpriced_this_month, "run")
+        unknown = f"; {unpriced} of unknown price not counted" if self.unpriced_this_month else ""
+        return f"{dollars(self.spent_this_month)} spent this month{unknown}"
 
     def allows(self, tokens: int) -> bool:
         """Whether a run that has been billed `tokens` in all is within its caps."""

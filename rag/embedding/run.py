@@ -48,7 +48,11 @@ class Sender:
     terms: Terms
     concurrency: int
     spent: Spent = field(default_factory=Spent)
+    billed: Callable[[], None] = lambda: None
+    """Called as soon as an answer is counted in `spent`, before it is stored: the ledger's open entry hangs on it."""
     _reserved: int = 0
+    _left: int = 0
+    """Tokens whose requests have not begun."""
 
     async def send(
         self,
@@ -63,6 +67,7 @@ class Sender:
         flight are finished and stored, then it is raised. Raises OverBudget, ProviderFailed, StorageFailed.
         """
         waiting = iter(requests)
+        self._left = sum(int(request.tokens.sum()) for request in requests)
         failure: list[BaseException] = []
 
         async def worker() -> None:
@@ -86,6 +91,7 @@ class Sender:
         if not self.terms.allows(self.spent.tokens + self._reserved + planned):
             raise self._over(planned)
         self._reserved += planned
+        self._left -= planned
         try:
             storage.faultpoint("embed.before_request")
             answer = await self.model.embed(texts, "passage")
@@ -93,23 +99,15 @@ class Sender:
             self._reserved -= planned
         self.spent.requests += 1
         self.spent.tokens += answer.tokens
+        self.billed()
         storage.faultpoint("embed.answered")
         self.cache.add(keys[request.start : request.end], answer.vectors, request.tokens)
         self.spent.texts += len(texts)
         storage.faultpoint("embed.stored")
 
     def _over(self, planned: int) -> OverBudget:
-        tokens = self.spent.tokens + self._reserved
-        kept = f"{counted(self.spent.texts, 'text')} of this run paid and kept"
-        if self.terms.usd(1) is None and self.terms.max_tokens is None:
-            what = f"no price is known for {self.model.identity.name}, so a token cap is needed before anything is sent"
-            remedy = "give --max-tokens N (or embedding.max_tokens), or its price under [prices]"
-        elif self.terms.max_tokens is not None and tokens + planned > self.terms.max_tokens:
-            what = f"the next request would cross max_tokens = {self.terms.max_tokens:,} ({tokens:,} used, {planned:,} more); {kept}"
-            remedy = "raise --max-tokens and run again: only the rest is sent"
-        else:
-            usd = self.terms.usd(tokens) or 0.0
-            more = self.terms.usd(planned) or 0.0
-            what = f"the next request would cross max_usd = {self.terms.max_usd:g} ({usd:.4f} used, {more:.4f} more); {kept}"
-            remedy = "raise --max-usd and run again: only the rest is sent"
+        used = self.spent.tokens + self._reserved
+        what, remedy = self.terms.refusal(self.model.identity.name, used, planned, self._left)
+        if self.spent.requests:
+            what += f"; {counted(self.spent.texts, 'text')} of this run paid and kept"
         return OverBudget.at("embedding", what, remedy)
