@@ -25,8 +25,8 @@ import numpy as np
 from measure import cpu_seconds, peak_mb, save
 
 from rag import wiring
-from rag.index.manifest import read_sealed
 from rag.pipeline import Options, reindex
+from rag.sealed import read_sealed
 from rag.settings import load
 
 WORDS = [f"{a}{b}" for a in ("rail", "snow", "gear", "lamp", "horn", "deck", "pump", "bolt") for b in range(250)]

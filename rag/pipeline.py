@@ -47,7 +47,7 @@ from rag.index.current import Current
 from rag.index.differences import causes, document_changes, vanished_sources
 from rag.index.experiments import Experiments
 from rag.index.kinds import parameters
-from rag.index.manifest import BUILD, MANIFEST_FORMAT, Manifest, describe, write_sealed
+from rag.index.manifest import BUILD, MANIFEST_FORMAT, Manifest, describe
 from rag.index.memory import Memory, Remembered
 from rag.index.prepare import Prepared, prepare
 from rag.index.search import OpenVersion
@@ -56,6 +56,7 @@ from rag.index.tables import SCHEMA_VERSION
 from rag.index.trial import try_out
 from rag.index.versions import Versions
 from rag.ports import Chunker, EmbeddingModel, Floats, Tokenizer
+from rag.sealed import write_sealed
 from rag.sync import close_sync, run_sync
 from rag.types import Excluded, Json, Usage
 

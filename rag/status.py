@@ -13,9 +13,9 @@ from rag.clock import moment
 from rag.embedding import ledger
 from rag.errors import RaglineError
 from rag.index.current import Current
-from rag.index.manifest import read_sealed
 from rag.index.versions import Version, Versions
 from rag.pipeline import LAST
+from rag.sealed import read_sealed
 from rag.storage import Holder
 from rag.types import Json
 

@@ -19,12 +19,13 @@ from rag.embedding import upkeep as cache_upkeep
 from rag.embedding.cache import CACHE_FORMATS, NEWER_REMEDY, REPAIR, VectorCache, broken_segments
 from rag.errors import Busy, Damaged, Problem, RaglineError
 from rag.index.experiments import Experiments
-from rag.index.manifest import BUILD, MANIFEST, Manifest, write_sealed
+from rag.index.manifest import BUILD, MANIFEST, Manifest
 from rag.index.tables import ChunkTable
 from rag.index.verify import Finding, check_current, check_version, put_back, remake_index
 from rag.index.versions import Versions
 from rag.ports import Floats
 from rag.retrieval import lexical
+from rag.sealed import write_sealed
 
 if TYPE_CHECKING:
     from rag.pipeline import Reindex

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from rag import storage
 from rag.errors import Damaged, NotFound, Problem, RaglineError
-from rag.index.manifest import BUILD, MANIFEST, read_sealed
+from rag.index.manifest import BUILD, MANIFEST
 from rag.index.opening import open_pinned, pin_version, unread
 from rag.index.search import OpenVersion
+from rag.sealed import read_sealed
 
 _NAME = re.compile(r"[0-9a-f]{16}")
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rag.digest import canonical, digest, file_sha256, identity_json
-from rag.errors import Damaged, Problem, refuse_newer
-from rag.storage import write
+from rag.digest import file_sha256, identity_json
+from rag.sealed import damaged, parse_sealed, write_sealed
 from rag.types import EmbeddingIdentity, Json
 
 MANIFEST_FORMAT = 1
 MANIFEST = "manifest.json"
 BUILD = "build.json"
-SEAL = "sealed_sha256"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +90,7 @@ class Manifest:
             values["files"] = {name: FileDigest(**file) for name, file in values["files"].items()}
             return cls(**values)
         except (KeyError, TypeError, AttributeError) as error:
-            raise _damaged(path, f"it lacks or misuses {error}") from error
+            raise damaged(path, f"it lacks or misuses {error}") from error
 
 
 def describe(folder: Path) -> dict[str, FileDigest]:
@@ -105,36 +102,3 @@ def describe(folder: Path) -> dict[str, FileDigest]:
 def version_files(folder: Path) -> set[str]:
     """The POSIX names of all files below a version's folder."""
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
-
-
-def write_sealed(path: Path, values: Mapping[str, Json]) -> None:
-    """Write canonical JSON that carries its own sha256, so that no flipped byte passes. Raises StorageFailed."""
-    write(path, canonical({**values, SEAL: digest(dict(values))}) + b"\n")
-
-
-def read_sealed(path: Path, newest: int = 1) -> dict[str, Json]:
-    """Read what `write_sealed` wrote. Raises Damaged, FormatTooNew for a `format` above `newest`, OSError."""
-    return parse_sealed(path.read_bytes(), path, newest)
-
-
-def parse_sealed(data: bytes, path: Path, newest: int) -> dict[str, Json]:
-    """The values of sealed bytes. Raises Damaged, FormatTooNew."""
-    try:
-        values = json.loads(data)
-        found, sealed = values.get("format", 1), values.pop(SEAL, None)
-        right = sealed == digest(values) and data == canonical({**values, SEAL: sealed}) + b"\n"
-    except (ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise _damaged(path, "it is no JSON object") from error
-    # a newer format may be sealed in another way
-    if right or sealed is None:
-        refuse_newer(path, found, newest)
-    if not right:
-        raise _damaged(path, "its bytes do not match the sha256 they carry")
-    return dict(values)
-
-
-def _damaged(path: Path, why: str) -> Damaged:
-    what = f"{path} is damaged: {why}"
-    return Damaged(
-        what, [Problem(str(path), what, "run `ragline verify`, then `ragline repair` or `ragline rollback`")]
-    )

@@ -14,8 +14,9 @@ from typing import BinaryIO
 from rag.digest import stream_sha256
 from rag.errors import RaglineError
 from rag.index.current import damaged
-from rag.index.manifest import MANIFEST, FileDigest, Manifest, read_sealed, write_sealed
+from rag.index.manifest import MANIFEST, FileDigest, Manifest
 from rag.index.search import OpenVersion
+from rag.sealed import read_sealed, write_sealed
 from rag.types import Json
 
 VERSION_REMEDY = "run `ragline rollback`, or `ragline index` to build it again; nothing is paid twice"

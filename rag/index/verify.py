@@ -14,11 +14,12 @@ from rag.digest import file_sha256
 from rag.errors import Damaged, FormatTooNew, NotFound, Problem, RaglineError
 from rag.index.build import Blocks, build, self_test_query
 from rag.index.current import Current
-from rag.index.manifest import BUILD, MANIFEST, Manifest, read_sealed, version_files
+from rag.index.manifest import BUILD, MANIFEST, Manifest, version_files
 from rag.index.opening import VERSION_REMEDY
 from rag.index.search import map_index
 from rag.index.tables import ChunkTable, DocumentTable
 from rag.index.versions import Versions
+from rag.sealed import read_sealed
 from rag.storage import create, faultpoint, staging, unreadable
 
 _REPAIRS = {

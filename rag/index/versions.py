@@ -18,9 +18,10 @@ from rag.clock import Clock, SystemClock, text
 from rag.digest import file_sha256
 from rag.errors import Damaged, NotFound, Problem, RaglineError, UsageError
 from rag.index.current import CURRENT_REMEDY, Current, Hold, Published, damaged
-from rag.index.manifest import BUILD, MANIFEST, Manifest, read_sealed
+from rag.index.manifest import BUILD, MANIFEST, Manifest
 from rag.index.opening import load_manifest, open_pinned, pin_version, unread
 from rag.index.search import OpenVersion
+from rag.sealed import read_sealed
 from rag.storage import faultpoint, move_folder, remove_file, remove_folder, sync_tree, unreadable, write
 from rag.types import Json
 

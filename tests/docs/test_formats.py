@@ -24,13 +24,14 @@ from rag.embedding.cache import Segment, VectorCache, namespaces, segment_names
 from rag.errors import FormatTooNew
 from rag.index import build
 from rag.index.current import Current
-from rag.index.manifest import BUILD, MANIFEST, Manifest, read_sealed, write_sealed
+from rag.index.manifest import BUILD, MANIFEST, Manifest
 from rag.index.memory import Memory
 from rag.index.tables import ChunkTable, DocumentTable, ExcludedRow, Table
 from rag.index.verify import check_folder
 from rag.index.versions import Versions
 from rag.pipeline import LAST
 from rag.retrieval.lexical import LexicalIndex
+from rag.sealed import read_sealed, write_sealed
 from rag.storage import lock, lock_holder
 from rag.types import Completion, Message, Usage
 from tests.generation.making import Scripted

@@ -11,9 +11,10 @@ import numpy as np
 
 from rag.digest import text_keys
 from rag.index import build, kinds, tables
-from rag.index.manifest import Manifest, describe, write_sealed
+from rag.index.manifest import Manifest, describe
 from rag.ports import Floats
 from rag.retrieval import lexical
+from rag.sealed import write_sealed
 from rag.storage import sync_tree
 from rag.types import EmbeddingIdentity, Json
 

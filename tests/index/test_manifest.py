@@ -10,7 +10,8 @@ import pytest
 
 from rag.digest import canonical, digest
 from rag.errors import Damaged, FormatTooNew
-from rag.index.manifest import FileDigest, Manifest, read_sealed, write_sealed
+from rag.index.manifest import FileDigest, Manifest
+from rag.sealed import read_sealed, write_sealed
 from rag.types import EmbeddingIdentity
 
 MANIFEST = Manifest(

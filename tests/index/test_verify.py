@@ -12,10 +12,11 @@ import pytest
 
 from rag.errors import Damaged, FormatTooNew, NotFound
 from rag.index.kinds import INDEX_KINDS
-from rag.index.manifest import BUILD, MANIFEST, Manifest, version_files, write_sealed
+from rag.index.manifest import BUILD, MANIFEST, Manifest, version_files
 from rag.index.verify import Finding, Verified, check_current, check_version, put_back, remake_index
 from rag.index.versions import Versions
 from rag.retrieval import lexical
+from rag.sealed import write_sealed
 from tests.index.making import blocks_of, make_folder, texts, vectors
 
 Stage = Callable[..., Path]

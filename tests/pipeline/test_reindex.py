@@ -13,9 +13,9 @@ import pytest
 from rag.embedding import ledger
 from rag.errors import CorpusFailed, CorpusMissing, KeyMissing, OverBudget, ProviderFailed
 from rag.index.current import Current, Hold
-from rag.index.manifest import read_sealed
 from rag.index.versions import Versions
 from rag.pipeline import Loss, Options, plan_only, verdict
+from rag.sealed import read_sealed
 from rag.storage import lock_holder
 
 from .conftest import CountingModel, House
