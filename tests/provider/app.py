@@ -55,8 +55,9 @@ class Account:
         self.limiters: dict[str, Limiter] = {}
         self._stale.clear()
 
-    def close(self) -> None:
-        self.batches.close()
+    async def close(self) -> None:
+        await self.batches.close()
+        self.files.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def key_of(self, request: Request) -> str:
@@ -112,7 +113,8 @@ class Account:
 
     def _replied(self, reply: Reply, entry: Entry) -> Reply:
         entry.status = reply.status
-        reply.headers.setdefault("x-request-id", f"req_sim{entry.number}")
+        name = "request-id" if entry.path == "/v1/messages" else "x-request-id"
+        reply.headers.setdefault(name, f"req_sim{entry.number}")
 
         def sent() -> None:
             entry.replied = self.clock()
@@ -154,7 +156,8 @@ class Account:
         entry.billed = True
         self.bill.add(asked.model, asked.tokens, asked.output_tokens, asked.digests)
         reply.headers.update(self._told(request, asked.model, limiter.state(now)))
-        reply.headers["openai-processing-ms"] = str(round((now - entry.arrived) * 1000))
+        if request.path != "/v1/messages":
+            reply.headers["openai-processing-ms"] = str(round((now - entry.arrived) * 1000))
         return reply
 
     def _made(self, asked: Work, entry: Entry) -> Reply:

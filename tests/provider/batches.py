@@ -148,9 +148,10 @@ class Batches:
         """Terms of the batches created from now on."""
         self.terms = Terms.of({**vars(self.terms), **given})
 
-    def close(self) -> None:
+    async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _live(self, batch: Batch) -> None:

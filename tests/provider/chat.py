@@ -36,9 +36,11 @@ def said(messages: object) -> list[str]:
 def spoken(house: House, texts: Sequence[str], limit: object) -> tuple[list[str], bool]:
     """The answer in pieces of a word, and whether it was cut at the most tokens asked for."""
     answer = house.options.answer or f"You asked about {' '.join(texts[-1].split()[-12:])}."
-    pieces = re.findall(r"\S+\s*|\s+", answer)
-    cut = isinstance(limit, int) and limit < len(pieces)
-    return (pieces[: int(str(limit))] if cut else pieces), cut
+    pieces = re.findall(r"\s*\S+|\s+", answer)
+    whole = len(pieces)
+    while pieces and isinstance(limit, int) and house.count("".join(pieces)) > limit:
+        pieces.pop()
+    return pieces, len(pieces) < whole
 
 
 def chat(asked: Mapping[str, Any], house: House) -> Work:

@@ -61,6 +61,10 @@ class Files:
         self._files[made.id] = made
         return made
 
+    def close(self) -> None:
+        for file in self._files.values():
+            file.held.close()
+
     def get(self, name: str) -> File:
         """Raises Refused."""
         if name not in self._files:

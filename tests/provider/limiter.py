@@ -34,7 +34,7 @@ class Limiter:
     Requests are always charged at admission.
 
     The second consumer asks for its share of a minute every tenth of a second; what finds no room is refused and not
-    asked for again. It was there for a minute before the first request.
+    asked for again: of a clock minute, who comes first may take all. It was there for a minute before the first request.
     """
 
     options: Options

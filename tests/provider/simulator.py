@@ -117,7 +117,7 @@ async def serve(options: Options, ready: threading.Event | None = None, ports: l
         await asyncio.Event().wait()
     finally:
         await server.close()
-        account.close()
+        await account.close()
 
 
 @contextlib.contextmanager
