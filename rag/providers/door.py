@@ -170,6 +170,36 @@ class Door:
         raised = self._error(failure, tries.total(), wait)
         raise raised from (None if self._hider().is_in(cause) else cause)
 
+    async def ask(self, room: int, seconds: float, call: Callable[[], Awaitable[V]]) -> V:
+        """Send one request that is no work of a model, so that no budget counts it; tried again by the same table.
+
+        Parameters
+        ----------
+        room : bytes that a right reply may have at most, beside FREE_ROOM
+        seconds : what it may take beyond `timeout`
+
+        Raises ProviderFailed, KeyMissing, UnknownModel.
+        """
+        backoff = Backoff(self._around.random)
+        tries: Counter[str] = Counter()
+        while True:
+            try:
+                _room.set(FREE_ROOM + room)
+                async with asyncio.timeout(self._settings.timeout + seconds):
+                    return await call()
+            except RaglineError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the table decides what it is
+                cause, failure = error, self._classified(error)
+            tries[failure.rule.kind] += 1
+            wait = self._wait(failure, backoff, tries[failure.rule.kind])
+            final = tries[failure.rule.kind] >= failure.rule.attempts or tries.total() >= MOST
+            if final or wait > self._settings.patience:
+                break
+            await self._around.clock.sleep(wait)
+        raised = self._error(failure, tries.total(), wait)
+        raise raised from (None if self._hider().is_in(cause) else cause)
+
     async def _next(self, items: AsyncGenerator[V], end: float) -> V | None:
         """The next item, or None at the end. A server that drips keeps every read short: only a clock around it helps."""
         until = min(end, asyncio.get_running_loop().time() + self._settings.timeout)

@@ -23,10 +23,10 @@ from rag.providers.models import MODELS
 from rag.providers.settings import ModelSettings, Surroundings
 from rag.types import EmbeddingIdentity, RequestLimits, Role
 
-_MOST_DIMENSIONS: Final = 16_384
+MOST_DIMENSIONS: Final = 16_384
 """Of a model that has not answered yet."""
 _UNREAL: Final = 10**9
-_BYTES_PER_NUMBER: Final = 64
+BYTES_PER_NUMBER: Final = 64
 """A number on a line of its own in indented JSON; base64 takes 5.4."""
 
 
@@ -59,7 +59,7 @@ class OpenAIEmbedding:
         if not texts or not all(texts):
             raise ProviderFailed.at(self.identity.name, "an empty text has no embedding", "leave empty texts out")
         tokens = self._door.estimate(texts)
-        room = len(texts) * (self._width or _MOST_DIMENSIONS) * _BYTES_PER_NUMBER
+        room = len(texts) * (self._width or MOST_DIMENSIONS) * BYTES_PER_NUMBER
         return await self._door.send(tokens, room, lambda: self._try(texts, tokens))
 
     async def close(self) -> None:
@@ -94,14 +94,12 @@ class OpenAIEmbedding:
 
     def _read(self, raw: Any, texts: Sequence[str], reserved: int) -> Reply[Embedded]:
         payload = json_object(raw.http_response.content)
-        model_as_asked(payload.get("model"), self._name)
-        vectors = _vectors(payload, len(texts), self._width)
-        not_one_for_all(vectors, texts)
+        vectors = vectors_of(payload, texts, self._name, self._width)
         self._width = vectors.shape[1]
-        billed = _billed(payload)
-        if billed:
-            self._door.learn(texts, billed)
-        return Reply(Embedded(vectors, billed or reserved), billed, raw.headers)
+        billed_for = billed(payload)
+        if billed_for:
+            self._door.learn(texts, billed_for)
+        return Reply(Embedded(vectors, billed_for or reserved), billed_for, raw.headers)
 
 
 def json_object(body: bytes) -> dict[str, Any]:
@@ -128,8 +126,17 @@ def count_of(holder: object, *names: str) -> int | None:
     return None
 
 
-def _billed(payload: dict[str, Any]) -> int | None:
+def billed(payload: dict[str, Any]) -> int | None:
+    """The tokens that a reply says were billed; None where it does not."""
     return count_of(payload.get("usage"), "prompt_tokens", "total_tokens") or None
+
+
+def vectors_of(payload: dict[str, Any], texts: Sequence[str], name: str, width: int | None) -> Floats:
+    """The vectors of these texts in a reply of the model of this name, checked: float32 [n, d]. Raises BadReply."""
+    model_as_asked(payload.get("model"), name)
+    vectors = _vectors(payload, len(texts), width)
+    not_one_for_all(vectors, texts)
+    return vectors
 
 
 def _vectors(payload: dict[str, Any], count: int, width: int | None) -> Floats:
