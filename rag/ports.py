@@ -6,9 +6,11 @@ To add one: a file with the class, a test, a line in the registry that `wiring` 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,3 +121,74 @@ class Generator(Protocol):
     def answer(self, question: str, passages: Sequence[Passage]) -> AsyncIterator[str | Answer]:
         """Pieces of text as they come, then the whole Answer as the last item."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class BatchState:
+    """How a batch stands at its provider."""
+
+    status: str
+    """The provider's own word."""
+    ended: bool
+    """Its files tell what came of each line; without an answer there it was not done."""
+    refused: bool
+    """Nothing of it was done, or ever will be: `reasons` say why."""
+    files: tuple[str, ...] = ()
+    """The ids of what it wrote."""
+    done: int | None = None
+    """Lines; None where the provider does not say."""
+    failed: int | None = None
+    total: int | None = None
+    tokens: int | None = None
+    """What was billed for it."""
+    expires_at: int | None = None
+    """Unix time."""
+    reasons: tuple[str, ...] = ()
+    queue_full: bool = False
+    """Refused only because the account may have no more tokens waiting at once: `queue_tokens`, where that was said."""
+    queue_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LineAnswer:
+    """What came of one line of a batch: the vectors of its texts, or why there are none."""
+
+    custom_id: str
+    vectors: Floats | None = None
+    """float32 [n, d], checked as those of a reply are."""
+    tokens: int = 0
+    """What it was billed."""
+    reason: Literal["", "expired", "failed", "wrong", "refused", "hopeless"] = ""
+    """`wrong`: it did not pass the checks. `refused`: for what a text holds. `hopeless`: it would be again."""
+    message: str = ""
+    positions: tuple[int, ...] = ()
+    """The texts of the line that a refusal names."""
+
+
+class EmbeddingBatches(Protocol):
+    """**Protocol:** files of texts -> their vectors within a day, at a lower price. Everything raises ProviderFailed."""
+
+    limits: RequestLimits
+    """Of one line."""
+    texts_per_file: int
+    bytes_per_file: int
+    price_share: float
+    """Of what the same texts cost online."""
+
+    def line(self, custom_id: str, texts: Sequence[str]) -> bytes: ...
+
+    def texts(self, line: bytes) -> list[str]: ...
+
+    def answers(self, files: Sequence[Path], texts: Callable[[str], Sequence[str] | None]) -> Iterator[LineAnswer]: ...
+
+    async def upload(self, path: Path, name: str, *, again: bool) -> str: ...
+
+    async def create(self, file_id: str, name: str, since: datetime, *, again: bool) -> str | None: ...
+
+    async def find(self, name: str, since: datetime) -> str | None: ...
+
+    async def look(self, batch_id: str) -> BatchState | None: ...
+
+    async def fetch(self, file_id: str, path: Path, texts: int) -> bool: ...
+
+    async def remove(self, file_id: str) -> None: ...
