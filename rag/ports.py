@@ -149,6 +149,11 @@ class BatchState:
     queue_tokens: int | None = None
 
 
+Unanswered = Literal["", "expired", "failed", "wrong", "refused", "hopeless"]
+"""Why a line has no vectors. `wrong`: they did not pass the checks; `refused`: for what a text holds; `hopeless`: so
+would every other be."""
+
+
 @dataclass(frozen=True, slots=True)
 class LineAnswer:
     """What came of one line of a batch: the vectors of its texts, or why there are none."""
@@ -158,8 +163,7 @@ class LineAnswer:
     """float32 [n, d], checked as those of a reply are."""
     tokens: int = 0
     """What it was billed."""
-    reason: Literal["", "expired", "failed", "wrong", "refused", "hopeless"] = ""
-    """`wrong`: it did not pass the checks. `refused`: for what a text holds. `hopeless`: it would be again."""
+    reason: Unanswered = ""
     message: str = ""
     positions: tuple[int, ...] = ()
     """The texts of the line that a refusal names."""

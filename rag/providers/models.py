@@ -24,7 +24,8 @@ class Provider:
     """The asynchronous client of its library; all are cut from the pattern of `openai`."""
     embedding: str = ""
     chat: str = ""
-    """Made of (ModelSettings, Surroundings)."""
+    batches: str = ""
+    """All three are made of (ModelSettings, Surroundings); the last takes embeddings in files."""
     family: re.Pattern[str] | None = None
     """Providers bring out chat models faster than `MODELS` is dated: a name of the right family passes."""
 
@@ -41,6 +42,7 @@ PROVIDERS: Mapping[str, Provider] = {
         client="openai:AsyncOpenAI",
         embedding="rag.providers.openai_api:OpenAIEmbedding",
         chat="rag.providers.openai_chat:OpenAIChat",
+        batches="rag.providers.openai_batches:OpenAIBatches",
         family=re.compile(r"(gpt-\d|o\d|chatgpt-|codex-|ft:(gpt-|o\d))"),
     ),
     "anthropic": Provider(

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 from rag import storage
 from rag.errors import UsageError
-from rag.ports import BatchState, LineAnswer
+from rag.ports import BatchState, LineAnswer, Unanswered
 from rag.providers import retry
 from rag.providers.address import plain_url
 from rag.providers.check import BadReply
@@ -123,7 +123,7 @@ class OpenAIBatches:
         if not isinstance(response, dict):
             code = str(error.get("code")) if isinstance(error, dict) else ""
             message = str(error.get("message")) if isinstance(error, dict) else "a line without a response"
-            reason = "expired" if code in ("batch_expired", "batch_cancelled") else "failed"
+            reason: Unanswered = "expired" if code in ("batch_expired", "batch_cancelled") else "failed"
             return LineAnswer(name, reason=reason, message=self._door.without_key(message))
         status, body = response.get("status_code"), response.get("body")
         failure = retry.of_status(status if isinstance(status, int) else 500, {}, json.dumps(body), datetime.now(UTC))
@@ -131,14 +131,14 @@ class OpenAIBatches:
         if failure.rule.kind == "input":
             places = tuple(place for place in failure.positions if place < texts)
             return LineAnswer(name, reason="refused", message=message, positions=places)
-        reason = "hopeless" if failure.rule.kind in _HOPELESS else "failed"
-        return LineAnswer(name, reason=reason, message=message)
+        kind: Unanswered = "hopeless" if failure.rule.kind in _HOPELESS else "failed"
+        return LineAnswer(name, reason=kind, message=message)
 
     # -- what the server does
 
     async def upload(self, path: Path, name: str, *, again: bool) -> str:
         """Upload a file under a name, and give its id. With `again` it may be there, and is looked for first."""
-        size = path.stat().st_size
+        size = _size(path)
 
         async def make() -> str:
             with path.open("rb") as file:
@@ -288,6 +288,10 @@ class OpenAIBatches:
         return found  # type: ignore[return-value]  # None only where something is missing, or T allows it
 
 
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
 def _lines(path: Path) -> Iterator[tuple[bytes, str]]:
     """The lines of an output or error file with their custom_ids. Raises BadReply for what is no such line."""
     with path.open("rb") as file:
@@ -323,7 +327,9 @@ def _state(batch: dict[str, Any], hide: Callable[[str], str] = str) -> BatchStat
         raise BadReply("a batch without a status")
     files = tuple(_id({"id": batch[name]}) for name in ("output_file_id", "error_file_id") if batch.get(name))
     counts, errors = batch.get("request_counts"), batch.get("errors")
-    complaints = [item for item in (errors.get("data") or [] if isinstance(errors, dict) else []) if isinstance(item, dict)]
+    complaints = [
+        item for item in (errors.get("data") or [] if isinstance(errors, dict) else []) if isinstance(item, dict)
+    ]
     queue = next((item for item in complaints if item.get("code") == _QUEUE_FULL), None)
     told = re.search(r"Limit: ([\d,]+)", str(queue.get("message"))) if queue else None
     return BatchState(

@@ -7,8 +7,8 @@ import importlib
 import re
 from typing import Any
 
-from rag.errors import UnknownModel
-from rag.ports import ChatModel, EmbeddingModel
+from rag.errors import UnknownModel, UsageError
+from rag.ports import ChatModel, EmbeddingBatches, EmbeddingModel
 from rag.providers.models import MODELS, PROVIDERS, Kind, names, unknown
 from rag.providers.settings import ModelSettings, Surroundings
 
@@ -31,6 +31,21 @@ def chat_model(settings: ModelSettings, around: Surroundings) -> ChatModel:
     """
     model: ChatModel = _made(settings, around, "chat")
     return model
+
+
+def embedding_batches(settings: ModelSettings, around: Surroundings) -> EmbeddingBatches:
+    """The batches of a model that there is. Nothing is sent and no key is needed before the first file.
+
+    Raises UsageError where its provider takes none.
+    """
+    path = PROVIDERS[settings.provider].batches
+    if not path:
+        takers = " or ".join(f"{name}/..." for name, provider in PROVIDERS.items() if provider.batches)
+        what = f"{settings.model} takes no batches: --batch is for models of {takers}"
+        raise UsageError.at("--batch", what, "run it without --batch, or name such a model as embedding.model")
+    module, _, name = path.partition(":")
+    batches: EmbeddingBatches = getattr(importlib.import_module(module), name)(settings, around)
+    return batches
 
 
 def _made(settings: ModelSettings, around: Surroundings, kind: Kind) -> Any:
