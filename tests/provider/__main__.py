@@ -1,10 +1,11 @@
-"""`python -m tests.provider --help`: the simulator as a process. The first line it prints is its port, as JSON."""
+"""`python -m tests.provider --help`: the simulator as a process. The first line it prints is its address, as JSON."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import ctypes
+import json
 import os
 import signal
 import sys
@@ -27,7 +28,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     if arguments[:1] == ["--with-parent"]:
         die_with_parent()
-        arguments = arguments[1:]
+        arguments = json.loads(sys.stdin.readline())  # a key among them is in no list of processes
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve(parse(arguments)))
 

@@ -13,6 +13,7 @@ from typing import Any
 from tests.provider import errors, headers
 from tests.provider.batches import Batches
 from tests.provider.chat import chat
+from tests.provider.delivery import SILENT
 from tests.provider.embeddings import embeddings
 from tests.provider.errors import Refused
 from tests.provider.faults import DAMAGES, DELIVERIES, INSTEAD, Asked
@@ -112,7 +113,7 @@ class Account:
         return self._replied(refused.reply(entry.path), entry)
 
     def _replied(self, reply: Reply, entry: Entry) -> Reply:
-        entry.status = reply.status
+        entry.status = 0 if reply.delivery in SILENT else reply.status
         name = "request-id" if entry.path == "/v1/messages" else "x-request-id"
         reply.headers.setdefault(name, f"req_sim{entry.number}")
 

@@ -14,7 +14,7 @@ from typing import Any
 from tests.provider import errors
 from tests.provider.files import File, Files
 from tests.provider.http import Reply
-from tests.provider.lines import Line, Terms, executed, understood
+from tests.provider.lines import Line, Results, Terms, execute, understood
 from tests.provider.log import Bill
 from tests.provider.work import House
 
@@ -177,27 +177,21 @@ class Batches:
             end, share = "cancelled", batch.completed / len(lines) if lines else 0.0
         else:
             batch.becomes("finalizing")
-        results = await loop.run_in_executor(self._pool, executed, batch.lines, share, end, terms)
+        output, error = (self.files.draft(f"{batch.id}_{kind}.jsonl", "batch_output") for kind in ("output", "error"))
+        results = Results(output, error)
+        await loop.run_in_executor(self._pool, execute, batch.lines, share, end, terms, results)
         for line in results.done:
             self.bill().add(line.model, line.tokens, line.output_tokens, line.digests, batch=True)
         batch.completed, batch.failed = len(results.done), results.failed
         batch.usage = _usage(results.done)
         await asyncio.sleep(terms.seconds[2])
-        batch.output = self._file(batch, "output", results.output)
-        batch.error = self._file(batch, "error", results.error)
+        batch.output, batch.error = self.files.keep(results.output), self.files.keep(results.error)
         batch.tokens = 0
         batch.becomes(end)
 
     async def _pass(self, batch: Batch, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(batch.cancelled.wait(), seconds)
-
-    def _file(self, batch: Batch, kind: str, content: bytes) -> File | None:
-        if not content:
-            return None
-        made = self.files.new(f"{batch.id}_{kind}.jsonl", "batch_output")
-        made.write(content)
-        return made
 
     def _too_much(self, model: str, tokens: int) -> list[dict[str, Any]]:
         enqueued = sum(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tests.provider.http import Reply, Server
 
 BLOCK = 1 << 18
+SILENT = frozenset({"nothing", "reset", "away", "hang"})
 
 
 def reset(writer: asyncio.StreamWriter) -> None:

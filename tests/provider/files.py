@@ -16,7 +16,7 @@ from tests.provider.http import Reply, Request
 _BLOCK = 1 << 20
 
 
-@dataclass
+@dataclass(eq=False)
 class File:
     id: str
     name: str
@@ -54,15 +54,26 @@ class File:
 class Files:
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
+        self._drafts: set[File] = set()
         self._files: dict[str, File] = {}
 
-    def new(self, name: str, purpose: str) -> File:
+    def draft(self, name: str, purpose: str) -> File:
+        """A file that nobody sees before it is kept."""
         made = File(f"file-sim{next(self._numbers):06d}", name, purpose)
-        self._files[made.id] = made
+        self._drafts.add(made)
         return made
 
+    def keep(self, file: File) -> File | None:
+        """None, and no file, where nothing was written."""
+        self._drafts.discard(file)
+        if not file.size:
+            file.held.close()
+            return None
+        self._files[file.id] = file
+        return file
+
     def close(self) -> None:
-        for file in self._files.values():
+        for file in [*self._drafts, *self._files.values()]:
             file.held.close()
 
     def get(self, name: str) -> File:
@@ -82,8 +93,10 @@ class Files:
             raise errors.wrong("'file' is a required property", "file")
         if len(content) > max_bytes:
             raise errors.Refused(413, f"File is too large: {len(content)} bytes, the maximum is {max_bytes}.")
-        made = self.new(name, purpose)
+        made = self.draft(name, purpose)
         made.write(content)
+        self._drafts.discard(made)
+        self._files[made.id] = made
         return Reply.of(made.plain())
 
     def listed(self) -> Reply:
@@ -107,11 +120,14 @@ def _multipart(request: Request) -> dict[str, tuple[str, bytes]]:
     if not boundary:
         raise errors.wrong("expected multipart/form-data")
     fields = {}
-    # the first part then also begins after a line end
-    for part in (b"\r\n" + request.body).split(b"\r\n--" + boundary[1].encode())[1:-1]:
-        head, _, content = part.partition(b"\r\n\r\n")
+    mark = b"--" + boundary[1].encode()
+    start = request.body.find(mark)
+    while (end := request.body.find(b"\r\n" + mark, start)) > 0:
+        border = request.body.find(b"\r\n\r\n", start)
+        head = request.body[start:border]
         name = re.search(rb'[ ;]name="([^"]*)"', head)
         file = re.search(rb'filename="([^"]*)"', head)
         if name:
-            fields[name[1].decode()] = (file[1].decode() if file else "", content)
+            fields[name[1].decode()] = (file[1].decode() if file else "", request.body[border + 4 : end])
+        start = end + 2
     return fields

@@ -12,6 +12,7 @@ from typing import Any
 from tests.provider.chat import chat
 from tests.provider.embeddings import embeddings
 from tests.provider.errors import Refused
+from tests.provider.files import File
 from tests.provider.work import House, Work
 
 _WORK = {"/v1/embeddings": embeddings, "/v1/chat/completions": chat}
@@ -64,10 +65,12 @@ class Line:
 
 @dataclass
 class Results:
+    """The files are drafts: nobody sees them yet."""
+
+    output: File
+    error: File
     done: list[Line] = field(default_factory=list)
     failed: int = 0
-    output: bytes = b""
-    error: bytes = b""
 
 
 def understood(content: bytes, endpoint: str, terms: Terms, house: House) -> tuple[list[Line], list[dict[str, Any]]]:
@@ -122,20 +125,17 @@ def understood(content: bytes, endpoint: str, terms: Terms, house: House) -> tup
     return lines, wrong[:100]
 
 
-def executed(lines: Sequence[Line], share: float, end: str, terms: Terms) -> Results:
+def execute(lines: Sequence[Line], share: float, end: str, terms: Terms, results: Results) -> None:
     """Do a share of the lines, in shuffled order; the rest is named in the error file if the window has closed."""
-    random_order = random.Random(terms.seed)
     places = list(range(len(lines)))
-    random_order.shuffle(places)
+    random.Random(terms.seed).shuffle(places)
     count = round(share * len(lines))
-    results = Results()
-    output, error = [], []
     for rank, place in enumerate(places):
         line = lines[place]
         head = b'{"id":"batch_req_sim%d","custom_id":%b,' % (place, json.dumps(line.custom_id).encode())
         if rank >= count:
             if end == "expired":
-                error.append(head + _EXPIRED)
+                results.error.write(head + _EXPIRED)
                 results.failed += 1
             continue
         refused: Refused | None = None
@@ -144,14 +144,14 @@ def executed(lines: Sequence[Line], share: float, end: str, terms: Terms) -> Res
         elif isinstance(line.work, Refused):
             refused = line.work
         if refused:
-            error.append(head + _response(refused.status, place, json.dumps({"error": refused.plain()}).encode()))
+            results.error.write(
+                head + _response(refused.status, place, json.dumps({"error": refused.plain()}).encode())
+            )
             results.failed += 1
         else:
             assert isinstance(line.work, Work)
-            output.append(head + _response(200, place, line.work.answer().body))
+            results.output.write(head + _response(200, place, line.work.answer().body))
             results.done.append(line)
-    results.output, results.error = b"".join(output), b"".join(error)
-    return results
 
 
 _EXPIRED = (

@@ -46,6 +46,7 @@ class Entry:
     replied: float | None = None
     """When the last byte was handed over, or the connection was given up."""
     status: int = 0
+    """0 when not a byte was sent."""
 
     def plain(self, *, texts: bool) -> dict[str, Any]:
         made = {name: value for name, value in vars(self).items() if name not in {"texts", "amounts"}}

@@ -108,7 +108,8 @@ async def serve(options: Options, ready: threading.Event | None = None, ports: l
     server = Server(Routes(account), account.clock, options.port)
     await server.open()
     if ports is None:
-        print(json.dumps({"port": server.port}), flush=True)  # noqa: T201 - the parent waits for this line
+        told = {"port": server.port, "url": f"http://127.0.0.1:{server.port}/v1"}
+        print(json.dumps(told), flush=True)  # noqa: T201 - the parent waits for this line
     else:
         ports.append(server.port)
     if ready:
@@ -124,10 +125,13 @@ async def serve(options: Options, ready: threading.Event | None = None, ports: l
 def running(options: Options | None = None) -> Iterator[Simulator]:
     """A simulator in a process of its own, up for the block; it dies with this process."""
     options = options or Options()
-    command = [sys.executable, "-m", "tests.provider", "--with-parent", *flags(options)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "tests.provider", "--with-parent"]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None
     assert process.stdout is not None
     try:
+        with process.stdin:
+            process.stdin.write(json.dumps(flags(options)) + "\n")
         line = process.stdout.readline()
         if not line:
             raise RuntimeError(f"the simulator did not start: it left with {process.wait()}")

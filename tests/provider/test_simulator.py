@@ -35,6 +35,8 @@ def test_flags_say_what_options_say() -> None:
     assert parse([]) == Options()
     with pytest.raises(SystemExit):
         parse(["--rule", "none"])
+    with pytest.raises(ValueError, match="rule is one of bucket60"):
+        Options(rule="none")
 
 
 def test_a_process_of_its_own_starts_quickly_and_answers() -> None:
@@ -42,6 +44,7 @@ def test_a_process_of_its_own_starts_quickly_and_answers() -> None:
     with provider.running(Options(tpm=100)) as sim:
         assert time.monotonic() - begun < 5  # a fifth of a second on a quiet machine
         assert sim.pid != os.getpid()
+        assert sim.key not in Path(f"/proc/{sim.pid}/cmdline").read_text()
         assert embed(sim, "word " * 100).status == 200
         assert embed(sim, "a").status == 429
         assert len(sim.refusals()) == 1
