@@ -16,6 +16,7 @@ from eval.judging import replies
 from eval.judging.prompts import judging_messages, load_prompts
 from eval.judging.replies import Found, Unusable
 from rag.clock import Clock, SystemClock
+from rag.embedding.account import Account
 from rag.generation.answer import REFUSED
 from rag.generation.prompt import Prompt
 from rag.ports import ChatModel
@@ -117,8 +118,8 @@ class Judge:
         }
         self._base_url = base_url
         self._max_tokens = max_tokens
-        self.paid = Usage()
-        """What was billed so far, for whoever has to account for it when no verdict comes."""
+        self.account: Account | None = None
+        """Where what the chat model is paid stands, whoever made both: a judge only carries it along."""
 
     async def close(self) -> None:
         """Close the model's connections."""
@@ -219,7 +220,6 @@ class Judge:
             mistake = mistakes[-1] if mistakes else None
             messages = judging_messages(prompt, question, expected, answer, passages, mistake)
             calls.append(await self._asking[name].ask(messages, self._max_tokens))
-            self.paid += calls[-1].usage
             try:
                 found = _read(calls[-1].completion, read)
             except Unusable as error:

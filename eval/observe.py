@@ -196,7 +196,6 @@ class _Writers:
         call = asked.call if asked else None
         seconds = call.seconds if call else clock.monotonic() - begun if answer and not asked else None
         usage = call.usage if call else Usage()
-        self._desk.paid(usage)
         return Observed(
             question=question,
             arm=arm,

@@ -32,8 +32,9 @@ from eval.report.render import render
 from eval.scoring import refuse, score
 from eval.types import Dataset, Observed, Question, Scored, Status
 from rag import wiring
-from rag.embedding import ledger
-from rag.errors import RaglineError, UsageError
+from rag.embedding.account import Account
+from rag.embedding.booked import BookedChat
+from rag.errors import UsageError
 from rag.generation.answer import GroundedGenerator
 from rag.providers.prices import price
 from rag.release import release
@@ -217,7 +218,7 @@ class Evaluation:
     def score(self) -> int:
         """Score every observation; gives how many scores there are."""
         self._progress("score", 0, None)
-        with accounted(self.settings, self._judge, self._world):
+        with accounted(self._judge):
             scored = run_sync(
                 score(
                     self._observed,
@@ -362,14 +363,18 @@ def evaluate(run: Evaluation) -> Evaluated:
 def made_judge(settings: Settings, store: AnswerStore, world: World, *, fresh: bool = False) -> Judge:
     """The judge of [judge]. Nothing is sent. Raises SettingsError, UnknownModel."""
     asked = settings.judge
-    return Judge(
-        Fused(wiring.chat_model(asked, settings, world)),
+    chat = wiring.chat_model(asked, settings, world)
+    account = Account(settings.store, world.clock, COMMAND, chat.name, strict=False)
+    judge = Judge(
+        Fused(BookedChat(chat, account)),
         load_prompts(asked.prompt),
         store,
         base_url=wiring.chat_address(asked),
         max_tokens=asked.max_tokens,
         fresh=fresh,
     )
+    judge.account = account
+    return judge
 
 
 @contextlib.contextmanager
@@ -388,16 +393,15 @@ def judging(settings: Settings, *, fresh: bool = False) -> Iterator[Judge | None
 
 
 @contextlib.contextmanager
-def accounted(settings: Settings, judge: Judge | None, world: World) -> Iterator[None]:
+def accounted(judge: Judge | None) -> Iterator[None]:
     """A line in the ledger for what the judge is paid in here, whatever ends it; as with a desk, a full disk does no harm."""
     outcome = "failed"
     try:
         yield
         outcome = "done"
     finally:
-        if judge is not None and judge.paid.requests:
-            with contextlib.suppress(RaglineError, OSError):
-                ledger.record(settings.store, world.clock.utc(), COMMAND, judge.name, judge.paid, None, outcome)
+        if judge is not None and judge.account is not None:
+            judge.account.close(outcome)
 
 
 def code_state() -> tuple[str | None, bool | None]:

@@ -140,12 +140,11 @@ def _calibrate(arguments: Namespace, settings: Settings) -> Result:
     from eval import calibrate
     from eval.run import accounted, judging
     from rag.sync import run_sync
-    from rag.wiring import World
 
     with (
         judging(settings, fresh=arguments.fresh) as judge,
         show.progress(quiet=arguments.json) as progress,
-        accounted(settings, judge, World.real()),
+        accounted(judge),
     ):
         found = run_sync(
             calibrate.calibrate(

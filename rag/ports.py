@@ -47,7 +47,11 @@ class EmbeddingModel(Protocol):
     """**Protocol:** texts -> vectors."""
 
     identity: EmbeddingIdentity
-    limits: RequestLimits
+
+    @property
+    def limits(self) -> RequestLimits:
+        """What one request should hold; a model may learn that on the way."""
+        ...
 
     async def embed(self, texts: Sequence[str], role: Role) -> Embedded:
         """Embed one request's worth of texts.

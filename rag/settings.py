@@ -79,6 +79,7 @@ class Embedding(Section):
     concurrency: Few = 8
     timeout_seconds: Seconds = 60.0
     max_usd: NotNegative | None = 5.0
+    max_usd_per_month: NotNegative | None = None
     max_tokens: Annotated[int, Field(ge=0, le=10**15)] | None = None
 
 

@@ -21,7 +21,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, Self
 
 from rag.clock import Clock, text
 from rag.errors import Busy, NotFound, Problem, StorageFailed, UsageError
@@ -383,11 +383,83 @@ def _owned(root: Path, purpose: str) -> tuple[Path, Path, IO[bytes]]:
     while True:
         folder = root / f"{purpose}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         owner = folder.with_name(folder.name + ".owner")
-        file = owner.open("xb")
-        fcntl.flock(file, fcntl.LOCK_EX)
-        if owner.exists():  # else a sweep came between
+        if file := _held(owner):
             return folder, owner, file
-        file.close()
+
+
+def _held(path: Path) -> IO[bytes] | None:
+    """A new file, held by a flock; None where a sweep came between."""
+    file = path.open("xb", buffering=0)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    if path.exists():
+        return file
+    file.close()
+    return None
+
+
+class HeldLog:
+    """A log of lines of one process, held by a flock until it is removed: when its process dies, others can tell.
+
+    A line that was added is there after a kill of the process; after a loss of power those that were added `durable`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Begin it. Raises StorageFailed, FileExistsError."""
+        self.path = path
+        make_folder(path.parent)
+        with failures_named(path):
+            while not (file := _held(path)):
+                pass
+            sync_folder(path.parent)
+        self._file = file
+        self._whole = True
+
+    def add(self, line: str, *, durable: bool) -> None:
+        """Add a line. Raises StorageFailed."""
+        # a line that a full disk has torn must not swallow this one
+        data = (b"" if self._whole else b"\n") + line.encode("utf-8") + b"\n"
+        with failures_named(self.path, len(data)):
+            self._whole = False
+            self._whole = self._file.write(data) == len(data)
+            if durable:
+                os.fsync(self._file.fileno())
+
+    def remove(self) -> None:
+        """Remove the file, which is held until the block ends. Raises StorageFailed."""
+        remove_file(self.path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+@contextlib.contextmanager
+def left_behind(path: Path) -> Iterator[bool]:
+    """Hold a HeldLog whose process is dead until the block ends; gives False where that lives, or the file is gone."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        yield False
+        return
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield path.exists()
+
+
+def is_held(path: Path) -> bool:
+    """Whether the process of a HeldLog lives. Raises FileNotFoundError."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
 
 
 def at_work(store: Path) -> list[str]:

@@ -10,7 +10,6 @@ A notebook begins here:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,13 +18,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rag.clock import Clock, SystemClock
 from rag.counted import counted
-from rag.errors import RaglineError, SettingsError, UnknownModel, UsageError
+from rag.errors import SettingsError, UnknownModel, UsageError
 from rag.settings import Chunking, Embedding, Generation, Judge, Settings, load
-from rag.types import Usage
 
 if TYPE_CHECKING:
     from rag.chunking.tokens import Tokenizer
     from rag.corpus.spec import CorpusSpec
+    from rag.embedding.account import Account
     from rag.embedding.plan import Terms
     from rag.index.experiments import Experiments
     from rag.index.search import OpenVersion
@@ -122,6 +121,7 @@ def terms(settings: Settings, model: EmbeddingModel) -> Terms:
         usd_per_million=known.input if known else None,
         priced_on=(known.as_of or "settings") if known and not free else None,
         max_usd=asked.max_usd,
+        max_usd_per_month=asked.max_usd_per_month,
         max_tokens=asked.max_tokens,
         requests_per_minute=asked.requests_per_minute,
         tokens_per_minute=asked.tokens_per_minute,
@@ -350,14 +350,12 @@ class Desk:
 
         Raises NotFound, Damaged, FormatTooNew, UnknownModel, SettingsError.
         """
-        from rag.embedding.run import Spent
-
         self.settings = settings
         self.notes: list[str] = []
         """What somebody should know who asks, and pays for it."""
         self._world = world or World.real()
         self._command = command
-        self._asked, self._answered = Spent(), Usage()
+        self._accounts: list[Account] = []
         self._opened: OpenVersion = _opened(settings, version, self._world)
         if aside := set_aside(settings, self._opened):
             self.notes.append(aside)
@@ -365,6 +363,7 @@ class Desk:
             self._model: EmbeddingModel | None = None
             self._retriever = self._make_retriever()
             self._generator = generator(settings, self._world, self._lexical.rarity)
+            self._book_answers()
         except BaseException:
             self._opened.close()
             raise
@@ -387,41 +386,40 @@ class Desk:
     def clock(self) -> Clock:
         return self._world.clock
 
-    def paid(self, usage: Usage) -> None:
-        """Note what was paid for answers of `generator` that were not asked for here, for the ledger."""
-        self._answered += usage
-
     def close(self) -> None:
         """Let go of the version and of every connection, and note in the ledger what was paid."""
         from rag.sync import close_sync
 
-        self._account("done")
+        self._settle("done")
         close_sync(self._model)
         close_sync(self._generator)
         self._opened.close()
 
-    def _account(self, outcome: str) -> None:
-        """A line in the ledger for each model that was paid; a store that cannot be written does no harm."""
-        from rag.embedding import ledger
-        from rag.embedding.run import Spent
+    def _account(self, model: str) -> Account:
+        """What a model is paid here, for the ledger; a store that cannot be written does no harm."""
+        from rag.embedding.account import Account
 
-        model = self._model.identity.name if self._model else ""
-        price = price_of(self.settings, model)
-        usd = price.usd(self._asked.tokens) if price else None
-        asked = Usage(self._asked.requests, self._asked.tokens, 0, usd)
-        for name, usage in ((model, asked), (self._generator.name, self._answered)):
-            if usage.requests and usage.usd != 0:
-                with contextlib.suppress(RaglineError, OSError):
-                    ledger.record(
-                        self.settings.store, self._world.clock.utc(), self._command, name, usage, None, outcome
-                    )
-        self._asked, self._answered = Spent(), Usage()
+        made = Account(self.settings.store, self._world.clock, self._command, model, strict=False)
+        self._accounts.append(made)
+        return made
+
+    def _book_answers(self) -> None:
+        from rag.embedding.booked import BookedChat
+        from rag.generation.answer import GroundedGenerator
+
+        if isinstance(self._generator, GroundedGenerator):
+            self._generator.chat = BookedChat(self._generator.chat, self._account(self._generator.name))
+
+    def _settle(self, outcome: str) -> None:
+        """A line in the ledger for each model that was paid."""
+        for account in self._accounts:
+            account.close(outcome)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._account("failed" if kind else "done")
+        self._settle("failed" if kind else "done")
         self.close()
 
     def _make_retriever(self) -> Retriever:
@@ -443,11 +441,21 @@ class Desk:
         from rag.embedding.queries import query_vectors
 
         if self._model is None:
-            self._model = query_model(self._opened.manifest.embedding, self.settings, self._world)
+            self._model = self._booked(query_model(self._opened.manifest.embedding, self.settings, self._world))
         if self._model.identity.provider == "local":
             return (await self._model.embed(questions, "query")).vectors
         cache = VectorCache(self.settings.store, self._model.identity, self._world.clock)
-        return await query_vectors(self._model, cache, questions, self._asked, self.notes)
+        return await query_vectors(self._model, cache, questions, self.notes)
+
+    def _booked(self, model: EmbeddingModel) -> EmbeddingModel:
+        """The model with its answers in the ledger; one of this machine costs nothing."""
+        from rag.embedding.booked import BookedEmbedding
+
+        if model.identity.provider == "local":
+            return model
+        name = model.identity.name
+        price = price_of(self.settings, name)
+        return BookedEmbedding(model, self._account(name), lambda tokens: price.usd(tokens) if price else None)
 
     def where(self, filters: Mapping[str, Sequence[str]] | None) -> Any:
         """The rows that a metadata filter leaves, or None for all. Raises UsageError for unknown keys."""
@@ -492,7 +500,6 @@ class Desk:
             if isinstance(piece, str):
                 yield piece
             else:
-                self._answered += piece.usage
                 yield replace(piece, version=self.version)
 
     async def aask(

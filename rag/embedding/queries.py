@@ -8,18 +8,17 @@ import numpy as np
 
 from rag.digest import text_keys
 from rag.embedding.cache import VectorCache
-from rag.embedding.run import Spent
 from rag.errors import StorageFailed
 from rag.ports import EmbeddingModel, Floats
 
 
 async def query_vectors(
-    model: EmbeddingModel, cache: VectorCache, questions: Sequence[str], spent: Spent, notes: list[str]
+    model: EmbeddingModel, cache: VectorCache, questions: Sequence[str], notes: list[str]
 ) -> Floats:
     """The vectors of questions, float32 [n, d]; each that the cache lacks is sent once, and kept.
 
-    `spent` counts what is billed. A store that cannot keep an answer leaves a note, for the answer is paid. Raises
-    ProviderFailed, KeyMissing, UnknownModel, Damaged.
+    A store that cannot keep an answer leaves a note, for the answer is paid. Raises ProviderFailed, KeyMissing,
+    UnknownModel, Damaged.
     """
     keys = text_keys(model.identity, "query", questions)
     found = cache.lookup(keys)
@@ -30,9 +29,6 @@ async def query_vectors(
     for start in range(0, len(missing), model.limits.texts):
         part = missing[start : start + model.limits.texts]
         answer = await model.embed([questions[row] for row in part], "query")
-        spent.requests += 1
-        spent.tokens += answer.tokens
-        spent.texts += len(part)
         vectors.update(zip(map(bytes, keys[part]), answer.vectors, strict=True))
         try:
             # what each was billed is known for the request only
