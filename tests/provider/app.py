@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from tests.provider.errors import Refused
 from tests.provider.faults import DAMAGES, DELIVERIES, INSTEAD, Asked
 from tests.provider.files import Files
 from tests.provider.http import Reply, Request
-from tests.provider.limiter import Limiter, Refusal
+from tests.provider.limiter import Limiter
 from tests.provider.log import Bill, Entry, work
 from tests.provider.messages import messages
 from tests.provider.options import Options
@@ -143,7 +142,7 @@ class Account:
         now = self.clock()
         if refusal := limiter.ask(now, asked.amounts):
             entry.refused = refusal.dimension
-            raise self._limited(request, asked, refusal, limiter.state(now))
+            raise errors.limited(asked.model, refusal, self._told(request, asked.model, limiter.state(now)))
         entry.admitted = now
         entry.charged = now if self.options.charge == "arrival" else None
         entry.service = (self.options.base_ms + self.options.per_ktoken_ms * asked.tokens / 1000) / 1000
@@ -187,8 +186,8 @@ class Account:
 
     def _limiter(self, asked: Work, now: float) -> Limiter:
         if asked.model not in self.limiters:
-            dimensions = {name: float(self.limits[name]) for name in asked.amounts}
-            self.limiters[asked.model] = Limiter(self.options, now, dimensions)
+            limits = {name: float(limit) for name, limit in self.limits.items()}
+            self.limiters[asked.model] = Limiter(self.options, now, limits)
         return self.limiters[asked.model]
 
     def _told(self, request: Request, model: str, state: headers.State) -> dict[str, str]:
@@ -200,22 +199,6 @@ class Account:
 
     def _full(self, state: headers.State) -> headers.State:
         return {name: (limit, limit, 0.0) for name, (limit, _, _) in state.items()}
-
-    def _limited(self, request: Request, asked: Work, refusal: Refusal, state: headers.State) -> Refused:
-        short = {"requests": "requests per min (RPM)", "tokens": "tokens per min (TPM)"}
-        what = short.get(refusal.dimension, "output tokens per min (OTPM)")
-        counts = f"Limit {refusal.limit:.0f}, Used {refusal.used:.0f}, Requested {refusal.requested:.0f}."
-        if math.isinf(refusal.seconds):
-            message = f"Request too large for {asked.model} in organization org-sim on {what}: {counts} "
-            message += "The input or output tokens must be reduced in order to run successfully."
-        else:
-            wait = headers.go_duration(refusal.seconds)
-            message = f"Rate limit reached for {asked.model} in organization org-sim on {what}: {counts} "
-            message += (
-                f"Please try again in {wait}. Visit https://platform.openai.com/account/rate-limits to learn more."
-            )
-        told = {**self._told(request, asked.model, state), **headers.retry(refusal.seconds)}
-        return Refused(429, message, refusal.dimension, "rate_limit_exceeded", headers=told)
 
     def change_limits(self, given: Mapping[str, float]) -> None:
         """`rpm`, `tpm`, `otpm`: from now on, for every model."""
@@ -230,8 +213,9 @@ class Account:
     def span(self, model: str = "") -> dict[str, float]:
         """The least possible seconds of the run so far, of what they consist, and the seconds it took.
 
-        From the arrival of the first well-formed request for this model until the rule could first have admitted the
-        last token of all admitted requests, plus the service time of the last one. Without a model there must be one.
+        From the arrival of the first well-formed request for this model until its rule could first have admitted the
+        last token of all that it admitted, whatever it answered, plus the service time of the request that was admitted
+        last; see least.earliest and log.work. Without a model there must be only one.
         """
         admitted = [entry for entry in self.entries if entry.admitted is not None]
         models = sorted({entry.model for entry in admitted})

@@ -47,7 +47,7 @@ def chat(asked: Mapping[str, Any], house: House) -> Work:
     """Raises Refused. Against the limit it counts what it may at most answer, when that is given."""
     model = house.model(asked.get("model"), embeds=False)
     texts = said(asked.get("messages"))
-    limit = asked.get("max_completion_tokens", asked.get("max_tokens"))
+    limit = asked.get("max_completion_tokens") or asked.get("max_tokens")
     pieces, cut = spoken(house, texts, limit)
     content = "".join(pieces)
     tokens = sum(map(house.count, texts)) + 4 * len(texts) + 3

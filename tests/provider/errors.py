@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tests.provider.headers import go_duration, retry
 from tests.provider.http import Reply
+from tests.provider.limiter import Refusal
 
 _ANTHROPIC = {
     400: "invalid_request_error",
@@ -65,3 +68,17 @@ def missing(what: str, name: str) -> Refused:
 
 def wrong(message: str, param: str | None = None, code: str | None = None) -> Refused:
     return Refused(400, message, param=param, code=code)
+
+
+def limited(model: str, refusal: Refusal, told: Mapping[str, str]) -> Refused:
+    """A limit was met: `told` are the headers that speak of it."""
+    short = {"requests": "requests per min (RPM)", "tokens": "tokens per min (TPM)"}
+    what = short.get(refusal.dimension, "output tokens per min (OTPM)")
+    counts = f"Limit {refusal.limit:.0f}, Used {refusal.used:.0f}, Requested {refusal.requested:.0f}."
+    where = f"for {model} in organization org-sim on {what}: {counts}"
+    if math.isinf(refusal.seconds):
+        message = f"Request too large {where} The input or output tokens must be reduced in order to run successfully."
+    else:
+        message = f"Rate limit reached {where} Please try again in {go_duration(refusal.seconds)}."
+    headers = {**told, **retry(refusal.seconds)}
+    return Refused(429, message, refusal.dimension, "rate_limit_exceeded", headers=headers)

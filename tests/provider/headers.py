@@ -48,4 +48,5 @@ def retry(seconds: float) -> dict[str, str]:
     if math.isinf(seconds):
         return {}
     milliseconds = max(1, math.ceil(seconds * 1000))
-    return {"retry-after": f"{milliseconds / 1000:g}", "retry-after-ms": str(milliseconds)}
+    seconds_told = f"{milliseconds / 1000:.3f}".rstrip("0").rstrip(".")
+    return {"retry-after": seconds_told, "retry-after-ms": str(milliseconds)}

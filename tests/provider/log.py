@@ -87,7 +87,8 @@ def work(entries: Sequence[Entry]) -> Mapping[str, Work]:
     """What a run's last request had before it, in each dimension.
 
     Before it is what was charged when it was admitted. With charging at completion that leaves out what was still being
-    worked on: the least time is then that of a client with as many requests under way.
+    worked on: the least time is then that of a client with as many requests under way. A window or a clock minute can
+    so be overdrawn and forgets it: a run under those may be quicker than its least time.
     """
     last = max(entries, key=lambda entry: entry.admitted or 0.0)
     assert last.admitted is not None

@@ -18,6 +18,7 @@ from tests.provider.app import Account
 from tests.provider.http import Server
 from tests.provider.options import Options, flags
 from tests.provider.routes import Routes
+from tests.provider.vectors import digest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -44,15 +45,20 @@ class Simulator:
     def key(self) -> str:
         return self.options.key
 
-    def log(self, *, texts: bool = False) -> list[dict[str, Any]]:
-        """See log.Entry. `texts` are their sha256, or without asking their number."""
+    def log(self, path: str = "", *, texts: bool = False) -> list[dict[str, Any]]:
+        """The requests whose path holds this; see log.Entry. `texts` are their sha256, or without asking their number."""
         found: list[dict[str, Any]] = self._ask("GET", f"/sim/log?texts={int(texts)}")
-        return found
+        return [entry for entry in found if path in entry["path"]]
 
     def bill(self) -> dict[str, Any]:
         """`texts`: how often each was billed, by its sha256; `models`, `tokens`, `usd`."""
         found: dict[str, Any] = self._ask("GET", "/sim/bill")
         return found
+
+    def billed(self, text: str) -> int:
+        """How often this text was paid for, batches included."""
+        times: int = self.bill()["texts"].get(digest(text).hex(), 0)
+        return times
 
     def refusals(self) -> list[dict[str, Any]]:
         """The requests that met a limit; not those that were wrong, or refused by a fault."""

@@ -145,6 +145,7 @@ def test_the_log_and_the_bill_count_every_text(sim: Simulator) -> None:
     assert first["arrived"] <= first["admitted"] <= first["replied"] <= second["arrived"]
     assert (first["billed"], wrong["billed"], wrong["status"]) == (True, False, 400)
     bill = sim.bill()
+    assert [sim.billed(text) for text in ("one", "two", "three")] == [1, 2, 0]
     assert bill["texts"] == {hashed["one"]: 1, hashed["two"]: 2}
     assert bill["models"][MODEL]["requests"] == 2
     assert bill["usd"] == pytest.approx(bill["tokens"] * 0.02 / 1e6)

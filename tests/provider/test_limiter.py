@@ -138,4 +138,5 @@ def test_a_spelled_duration_is_never_short_of_the_time(seconds: float) -> None:
 def test_a_wait_is_told_in_seconds_and_milliseconds_or_not_at_all() -> None:
     assert headers.retry(1.2341) == {"retry-after": "1.235", "retry-after-ms": "1235"}
     assert headers.retry(1000.0) == {"retry-after": "1000", "retry-after-ms": "1000000"}
+    assert headers.retry(1234567.8914)["retry-after"] == "1234567.892"
     assert headers.retry(float("inf")) == {}

@@ -89,6 +89,8 @@ def test_anthropic_has_a_limit_of_output_tokens() -> None:
         assert refused.json()["error"]["type"] == "rate_limit_error"
         assert float(refused.headers["retry-after"]) > 0
         assert sim.refusals()[0]["refused"] == "output-tokens"
+        assert ask(sim, asked, "/v1/chat/completions").status == 200  # where output has no limit of its own
+        assert sim.log("/v1/messages") == sim.log()[:2]
 
 
 def test_the_service_takes_its_time_and_is_part_of_the_least_time() -> None:
