@@ -121,6 +121,8 @@ class ProviderFailed(RaglineError):
     """Refused for what one of its texts holds: halves of the request, sent alone, find which."""
     positions: tuple[int, ...] = ()
     """The texts that the provider named, where it did."""
+    unusable: bool = False
+    """It answered, and with something else than was asked for, however often it was."""
 
 
 class StorageFailed(RaglineError):

@@ -290,6 +290,7 @@ class Door:
         error = ProviderFailed.at(where, what, _REMEDIES[kind])
         error.splittable = kind == "input"
         error.positions = failure.positions
+        error.unusable = kind == "reply"
         return error
 
 
