@@ -72,12 +72,12 @@ class OpenAIBatches:
     # -- lines
 
     def line(self, custom_id: str, texts: Sequence[str]) -> bytes:
-        """One request as a line of a file."""
+        """One request as a line of a file. ASCII: some readers of lines break them at more than line ends."""
         body: dict[str, Any] = {"model": self._name, "input": list(texts), "encoding_format": "base64"}
         if self._dimensions is not None:
             body["dimensions"] = self._dimensions
         asked = {"custom_id": custom_id, "method": "POST", "url": URL, "body": body}
-        return json.dumps(asked, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        return json.dumps(asked, separators=(",", ":")).encode("ascii") + b"\n"
 
     def texts(self, line: bytes) -> list[str]:
         """The texts that `line` was given."""

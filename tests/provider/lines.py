@@ -12,7 +12,9 @@ from typing import Any
 from tests.provider.chat import chat
 from tests.provider.embeddings import embeddings
 from tests.provider.errors import Refused
+from tests.provider.faults import DAMAGES, INSTEAD, Asked
 from tests.provider.files import File
+from tests.provider.http import Reply
 from tests.provider.work import House, Work
 
 _WORK = {"/v1/embeddings": embeddings, "/v1/chat/completions": chat}
@@ -32,6 +34,14 @@ class Terms:
     """The custom_ids of lines that end with an error of the server."""
     fail_every: int = 0
     """And each n-th line of a file."""
+    refuse: str = ""
+    """Lines with a text that holds this are refused, as the fault `refusal` says."""
+    refusal: str = "400_nameless"
+    damage: str = ""
+    """What vectors hold instead of what was asked for, in each line whose text holds `damaged`; see faults.DAMAGES."""
+    damaged: str = ""
+    repeat: str = ""
+    """Lines with a text that holds this are answered twice."""
     expire: float | None = None
     """The share of the lines that is done when the window closes; None: all, in time."""
     seed: int = 0
@@ -61,6 +71,11 @@ class Line:
     @property
     def digests(self) -> Sequence[bytes]:
         return self.work.digests if isinstance(self.work, Work) else ()
+
+    def holders(self, part: str) -> list[int]:
+        """The places of the texts that hold this."""
+        inputs = self.work.inputs if isinstance(self.work, Work) else ()
+        return [place for place, text in enumerate(inputs) if part in text]
 
 
 @dataclass
@@ -138,19 +153,26 @@ def execute(lines: Sequence[Line], share: float, end: str, terms: Terms, results
                 results.error.write(head + _EXPIRED)
                 results.failed += 1
             continue
-        refused: Refused | None = None
+        refused: Refused | Reply | None = None
         if line.custom_id in terms.fail or (terms.fail_every and (place + 1) % terms.fail_every == 0):
             refused = Refused(500, "The server had an error while processing your request.", "server_error")
         elif isinstance(line.work, Refused):
             refused = line.work
+        elif terms.refuse and (held := line.holders(terms.refuse)):
+            refused = INSTEAD[terms.refusal](Asked("/v1/embeddings", at=held[0]))
         if refused:
+            assert isinstance(refused, Refused)
             results.error.write(
                 head + _response(refused.status, place, json.dumps({"error": refused.plain()}).encode())
             )
             results.failed += 1
         else:
             assert isinstance(line.work, Work)
-            results.output.write(head + _response(200, place, line.work.answer().body))
+            body = line.work.answer().body
+            if terms.damage and line.work.embedded and line.holders(terms.damaged):
+                body = DAMAGES[terms.damage](line.work.embedded()).body()
+            for _ in range(2 if terms.repeat and line.holders(terms.repeat) else 1):
+                results.output.write(head + _response(200, place, body))
             results.done.append(line)
 
 
