@@ -91,6 +91,7 @@ def _units(blocks: Iterator[Floats], rows: int, dimensions: int) -> Iterator[Flo
             if filled == ADD_ROWS:
                 yield _normalised(buffer, done)
                 done, filled = done + filled, 0
+        del block  # before the next one is made: one at a time is in memory
     if filled:
         yield _normalised(buffer[:filled], done)
         done += filled

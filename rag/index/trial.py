@@ -21,10 +21,15 @@ def try_out(path: Path, rows: int, kind: str, found: Found) -> None:
     """
     import faiss
 
-    index = map_index(path)
     wanted = np.unique(np.linspace(0, rows - 1, min(SAMPLE, rows)).astype(np.int64))
-    queries = found.gather(wanted)
+    parts = []
+    for part in np.array_split(wanted, SAMPLE // 8):
+        # a page of a map comes with its neighbours, up to 2 MB: 64 rows at once could hold 128 MB
+        parts.append(found.gather(part))
+        found.release()
+    queries = np.concatenate(parts)
     faiss.normalize_L2(queries)
+    index = map_index(path)
     scores, nearest = index.search(queries, 1)
     right = ((nearest[:, 0] >= 0) & (np.abs(scores[:, 0] - 1) < 0.02)).mean()
     if index.ntotal != rows or right < (1.0 if INDEX_KINDS[kind].exact else RECALL_TARGET - 0.1):

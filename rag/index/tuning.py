@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import faiss
 
 NEIGHBOURS = 10
+NAMED_ROWS = 256
 
 
 def sample_rows(rows: int, count: int, purpose: str) -> NDArray[np.int64]:
@@ -93,7 +94,9 @@ def _exact(
     where = np.full((len(queries), NEIGHBOURS), -1, dtype=np.int64)
     first = 0
     for block in units:
-        names[first : first + len(block)] = block.view(np.uint32).astype(np.uint64) @ factors
+        for start in range(0, len(block), NAMED_ROWS):
+            part = block[start : start + NAMED_ROWS].view(np.uint32).astype(np.uint64)
+            names[first + start : first + start + len(part)] = part @ factors
         scores, found = faiss.knn(queries, block, min(NEIGHBOURS + 1, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
         found = found.astype(np.int64) + first
         scores[found == sample[:, None]] = -np.inf
