@@ -26,6 +26,10 @@ def control(account: Account, request: Request) -> Reply:
                 account.change_limits(request.json())
             case "POST", "faults":
                 _place(account, request.json())
+            case "GET", "batches":
+                return account.batches.listed({"limit": "1000000"})
+            case "GET", "files":
+                return account.files.listed()
             case "POST", "batch":
                 account.batches.change(request.json())
             case "POST", "forget":

@@ -87,6 +87,16 @@ class Simulator:
         """How batches created from now on go; see lines.Terms."""
         self._ask("POST", "/sim/batch", terms)
 
+    def all_batches(self) -> list[dict[str, Any]]:
+        """As /v1/batches shows them, the newest first; not logged."""
+        found: list[dict[str, Any]] = self._ask("GET", "/sim/batches")["data"]
+        return found
+
+    def all_files(self) -> list[dict[str, Any]]:
+        """As /v1/files shows them, the newest first; not logged."""
+        found: list[dict[str, Any]] = self._ask("GET", "/sim/files")["data"]
+        return found
+
     def forget(self, batch: str) -> None:
         """From now on there is no batch of this id, and never was."""
         self._ask("POST", "/sim/forget", {"batch": batch})

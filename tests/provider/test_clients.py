@@ -172,3 +172,8 @@ def test_vectors_are_of_unit_length_distinct_and_always_the_same() -> None:
     assert len(np.unique(vectors(MODEL, digests, 16), axis=0)) == 5_000
     assert not np.allclose(made[0, :16], vectors("text-embedding-ada-002", digests[:1])[0, :16])
     assert vectors("text-embedding-3-large", digests[:1]).shape == (1, 3072)
+
+
+def test_texts_that_draw_the_same_slices_have_vectors_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.provider.vectors._table", lambda width: np.zeros((1 << 16, width), np.float32))
+    assert len(np.unique(vectors(MODEL, [digest("one"), digest("two")]), axis=0)) == 2

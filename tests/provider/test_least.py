@@ -68,6 +68,7 @@ def test_a_window_part_of_which_is_used_and_whose_limit_is_raised() -> None:
     steps = [(30.0, 650.0)]
     for total, when in [(100, 20.0), (150, 30.0), (151, 60.0), (650, 60.0), (651, 80.0)]:
         assert earliest(window, 20.0, Work(total - 1, 1), limits=steps) == pytest.approx(when)
+    assert earliest(window, 70.0, Work(0, 1)) == 70.0
 
 
 def test_what_somebody_else_took_from_a_window_is_gone_for_a_minute() -> None:

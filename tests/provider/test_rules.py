@@ -85,6 +85,13 @@ def test_a_changed_limit_holds_from_then_on(name: str) -> None:
     assert held.remaining(1000.0) <= 60.0
 
 
+def test_a_bucket_that_gets_smaller_loses_what_it_can_not_hold() -> None:
+    bucket = Bucket(LIMIT, 0.0)
+    bucket.change(0.0, 60.0)
+    bucket.change(0.0, LIMIT)
+    assert bucket.wait(0.0, 61) == pytest.approx(0.1)
+
+
 @given(asked)
 def test_a_bucket_never_admits_more_than_it_held_and_what_came_in(requests: list[tuple[float, int]]) -> None:
     found = admitted(Bucket(LIMIT, 0.0), requests)
