@@ -176,6 +176,8 @@ class LineAnswer:
 class EmbeddingBatches(Protocol):
     """**Protocol:** files of texts -> their vectors within a day, at a lower price. Everything raises ProviderFailed."""
 
+    identity: EmbeddingIdentity
+    """That of the model whose vectors these are."""
     limits: RequestLimits
     """Of one line."""
     texts_per_file: int

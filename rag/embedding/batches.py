@@ -30,7 +30,7 @@ from rag.embedding.plan import Terms
 from rag.embedding.run import Spent, Texts
 from rag.errors import Damaged, OverBudget, Problem, ProviderFailed
 from rag.ports import BatchState, EmbeddingBatches, Floats, LineAnswer
-from rag.types import EmbeddingIdentity, RequestLimits, Usage
+from rag.types import RequestLimits, Usage
 
 ROUNDS: Final = 3
 """So many batches a text may be in that bring nothing for it."""
@@ -236,7 +236,6 @@ class Visit:
         store: Path,
         index: str,
         cache: VectorCache,
-        identity: EmbeddingIdentity,
         batches: EmbeddingBatches,
         terms: Terms,
         clock: Clock,
@@ -250,7 +249,7 @@ class Visit:
         self._store = store
         self._index = index
         self._cache = cache
-        self._identity = identity
+        self._identity = batches.identity
         self._batches = batches
         self._terms = terms
         self._clock = clock

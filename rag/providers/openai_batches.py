@@ -24,7 +24,7 @@ from rag.providers.door import Door
 from rag.providers.models import MODELS, PROVIDERS
 from rag.providers.openai_api import BYTES_PER_NUMBER, MOST_DIMENSIONS, billed, count_of, json_object, vectors_of
 from rag.providers.settings import ModelSettings, Surroundings
-from rag.types import RequestLimits
+from rag.types import EmbeddingIdentity, RequestLimits
 
 T = TypeVar("T")
 URL: Final = "/v1/embeddings"
@@ -51,18 +51,21 @@ class OpenAIBatches:
     """POST /files and /batches of OpenAI's own service, or of a server that offers them."""
 
     price_share = 0.5
-    texts_per_file = 50_000
-    bytes_per_file = 200_000_000
 
     def __init__(self, settings: ModelSettings, around: Surroundings) -> None:
         """Nothing is sent, imported or read from the environment yet. Raises SettingsError."""
         self._door = Door(settings, around)
         self._where = plain_url(settings.base_url or PROVIDERS[settings.provider].url)
+        self.identity = EmbeddingIdentity(
+            settings.provider, settings.name, self._door.base_url, dimensions=settings.dimensions
+        )
         self._name = settings.name
         self._dimensions = settings.dimensions
         known = MODELS.get(settings.model) if not self._door.base_url else None
         self._width = settings.dimensions or (known.dimensions if known else None)
         per_text = known.tokens_per_text if known else 8192
+        self.texts_per_file = 50_000
+        self.bytes_per_file = 200_000_000
         self.limits = RequestLimits(_LINE_TEXTS, 8 * per_text, per_text)
 
     async def close(self) -> None:
@@ -210,9 +213,10 @@ class OpenAIBatches:
 
         async def call() -> None:
             try:
-                await self._door.client().files.with_raw_response.delete(file_id)
+                raw = await self._door.client().files.with_raw_response.delete(file_id)
             except openai.NotFoundError:
                 return
+            json_object(raw.http_response.content)
 
         await self._ask(call)
 
