@@ -37,7 +37,7 @@ class Came:
         return json.loads(self.body)
 
 
-def connected(sim: Simulator, quiet: float = 0.3) -> socket.socket:
+def connected(sim: Simulator, quiet: float = 20.0) -> socket.socket:
     return socket.create_connection(("127.0.0.1", sim.port), timeout=quiet)
 
 
@@ -48,7 +48,7 @@ def post(path: str, body: object, key: str, *, keep: bool = False) -> bytes:
     return f"{head}content-length: {len(content)}\r\n\r\n".encode() + content
 
 
-def ask(sim: Simulator, body: object, path: str = "/v1/embeddings", key: str = "", quiet: float = 0.3) -> Came:
+def ask(sim: Simulator, body: object, path: str = "/v1/embeddings", key: str = "", quiet: float = 20.0) -> Came:
     with connected(sim, quiet) as line:
         line.sendall(post(path, body, key or sim.key))
         raw = b""
