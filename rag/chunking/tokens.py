@@ -184,7 +184,7 @@ class Encoded:
         self._text = text
         self._origin = origin
         self._starts = starts
-        self._view: Sequence[int] = memoryview(starts)  # type: ignore[arg-type]
+        self._view: Sequence[int] = starts.data
         self._hard = hard
         self._tokenizer = tokenizer
         self.specials = tokenizer.functions.specials
