@@ -98,6 +98,25 @@ def test_lines_that_fail_stand_in_the_error_file() -> None:
         assert sim.bill()["models"][MODEL]["batch_tokens"] == 21
 
 
+def test_lines_are_refused_damaged_and_repeated_by_their_texts() -> None:
+    async def story(client: openai.AsyncOpenAI) -> None:
+        batch = await ended(client, await created(client, LINES))
+        (refused,) = await read(client, batch.error_file_id)
+        assert refused["custom_id"] == "n3"
+        assert "input[0]" in refused["response"]["body"]["error"]["message"]
+        results = await read(client, batch.output_file_id)
+        assert sorted(each["custom_id"] for each in results) == [
+            f"n{number}" for number in (0, 1, 2, 4, 5, 5, 6, 7, 8, 9)
+        ]
+        lengths = {each["custom_id"]: len(each["response"]["body"]["data"]) for each in results}
+        assert {name for name, length in lengths.items() if length != 2} == {"n7"}
+
+    terms = {"refuse": "text 3", "refusal": "400_context", "damage": "short", "damaged": "text 7", "repeat": "text 5"}
+    with provider.threaded(Options(batch={**QUICK, **terms})) as sim:
+        run(sim, story)
+        assert sim.billed("text 5") == 1
+
+
 def test_a_window_that_closes_leaves_a_part() -> None:
     async def story(client: openai.AsyncOpenAI) -> None:
         batch = await ended(client, await created(client, LINES))
