@@ -133,9 +133,13 @@ def parser() -> Parser:
         "plan", "what would be embedded, what it costs and why; sends nothing", "ragline plan --detailed-exitcode"
     )
     plan.add_argument("--detailed-exitcode", action="store_true", help="20 when changes wait, 0 when none do")
+    plan.add_argument("--out", type=_filled, metavar="FILE", help="keep the plan, for `ragline index --plan FILE`")
     spending(plan)
 
     index = add("index", "read, chunk, embed, build, verify, publish", "ragline index --max-usd 2")
+    index.add_argument(
+        "--plan", type=_filled, metavar="FILE", help="do exactly what `ragline plan --out FILE` has shown, or nothing"
+    )
     index.add_argument("--no-publish", action="store_true", help="stage the new version without making it live")
     index.add_argument(
         "--allow-removed", action="store_true", help="publish even if many documents vanished, this once"
@@ -214,6 +218,8 @@ def parser() -> Parser:
 
     status = add("status", "version, age, hold, last try, lock holder, spend", "ragline status --max-age 26h")
     status.add_argument("--max-age", metavar="AGE", help="exit 10 when the live version is older: 90m, 26h, 7d")
+    spend = add("spend", "what was spent, by month, command and model", "ragline spend --since 30d")
+    spend.add_argument("--since", metavar="WHEN", help="30d, 12h, 8w, or a date such as 2026-11-01 (default: all)")
     add("versions", "the versions of an index", "ragline versions")
     publish = add("publish", "make a staged or older version live, and lift the hold", "ragline publish 7")
     publish.add_argument(

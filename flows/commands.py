@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from flows import show
 from flows.show import note, say
-from rag import storage, wiring
+from rag import clock, storage, wiring
 from rag.clock import SystemClock
-from rag.counted import counted
+from rag.counted import counted, plain
+from rag.embedding import ledger
 from rag.errors import Busy, Damaged, Problem, RaglineError, UsageError
 from rag.index.tables import HEADING_SEPARATOR
 from rag.settings import Settings, load
 
 if TYPE_CHECKING:
     from rag.embedding.plan import Plan
+    from rag.embedding.spend import Spend, Sum
     from rag.index.verify import Finding
     from rag.pipeline import Outcome
     from rag.status import Status
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 
 VALUES_SHOWN = 20
+TORN = " is no line of the ledger, and is not counted: mend or remove it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,7 @@ def writing(arguments: Namespace, store: Path) -> Iterator[None]:
         return
     words = " ".join(filter(None, ("ragline", arguments.command, getattr(arguments, "action", None))))
     with storage.lock(store, words, SystemClock(), arguments.wait):
+        ledger.settle(store)
         yield
 
 
@@ -114,6 +118,9 @@ def plan(arguments: Namespace) -> Result:
 
     settings = settings_of(arguments)
     tell_corpus(arguments, settings)
+    out = Path(arguments.out) if arguments.out else None
+    if out:
+        wiring.refuse_place_of_plan(settings, out)
     with show.progress(quiet=arguments.json) as progress:
         run = wiring.reindex(
             settings, Options(command="ragline plan", purpose="plan", rehash=arguments.rehash), progress
@@ -121,11 +128,17 @@ def plan(arguments: Namespace) -> Result:
         with run:
             made = plan_only(run)
             unchanged, obstacles = run.unchanged, run.obstacles()
+            if out:
+                run.plan_to_keep().save(out)
     if not arguments.json:
         show_plan(made, unchanged=unchanged)
         for obstacle in obstacles:
             note(f"{obstacle.message} (exit {obstacle.exit_code})")
+        if out:
+            say(f"kept as {out}: `ragline index --plan {out}` does exactly this, or nothing")
     content = {**made.as_json(), "obstacles": [asdict(obstacle) for obstacle in obstacles]}
+    if out:
+        content["out"] = str(out)
     return Result(content, 20 if arguments.detailed_exitcode and not unchanged else 0)
 
 
@@ -141,6 +154,7 @@ def index(arguments: Namespace) -> Result:
         allow_removed=arguments.allow_removed,
         rehash=arguments.rehash,
         wait=arguments.wait,
+        plan_file=Path(arguments.plan) if arguments.plan else None,
     )
     with show.progress(quiet=arguments.json) as progress:
         outcome = run_index(settings, options, arguments.runner, progress, **recorded_as(arguments))
@@ -216,6 +230,16 @@ def status(arguments: Namespace) -> Result:
         if too_old:
             note(f"the live version is older than {arguments.max_age}")
     return Result(found.as_json(), 5 if found.broken else 10 if too_old else 0)
+
+
+def spend(arguments: Namespace) -> Result:
+    from rag.embedding import spend as spending
+
+    since = spending.moment(arguments.since, SystemClock().utc()) if arguments.since is not None else None
+    found = spending.spend(settings_of(arguments).store, since)
+    if not arguments.json:
+        show_spend(found)
+    return Result(found.as_json())
 
 
 def versions(arguments: Namespace) -> Result:
@@ -504,6 +528,7 @@ COMMANDS: dict[str, Callable[[Namespace], Result]] = {
     "index": index,
     "ask": ask,
     "status": status,
+    "spend": spend,
     "versions": versions,
     "publish": publish,
     "rollback": rollback,
@@ -549,8 +574,35 @@ def show_status(found: Status) -> None:
     say(f"  in use by  {found.holder or 'nobody'}")
     spent = found.spent
     say(f"  spent      {show.usd(spent.usd)} in {counted(spent.runs, 'run')}, {counted(spent.tokens, 'token')}")
-    torn = " is no line of the ledger, and is not counted: mend or remove it"
-    show.each(spent.unreadable, lambda line: note(line + torn), note)
+    show.each(spent.unreadable, lambda line: note(line + TORN), note)
+
+
+def show_spend(found: Spend) -> None:
+    """A table with a total, and what is in no sum."""
+    since = f" since {clock.text(found.since)}" if found.since else ""
+    if not found.rows:
+        say(f"nothing was spent{since}; models on this machine cost nothing")
+    else:
+        rows = [[row.month, row.command, row.model, *_summed(row.sum)] for row in found.rows]
+        header = ["month", "command", "model", "runs", "requests", "tokens", "cost", "saved"]
+        show.table([*rows, ["total", "", "", *_summed(found.total)]], header)
+    if found.total.unpriced:
+        note(f"{counted(found.total.unpriced, 'run')} of unknown price: not in the cost; give it under [prices]")
+    if found.running:
+        note(f"{counted(found.running, 'run')} under way: counted with what is answered so far")
+    if found.killed:
+        note(
+            f"{counted(found.killed, 'run')} killed: counted with what was answered; what was under way then may be billed"
+        )
+    show.each(found.unreadable, lambda line: note(line + TORN), note)
+
+
+def _summed(found: Sum) -> list[str | None]:
+    cost = None if found.usd is None else show.usd(found.usd)
+    saved = None if found.saved_usd is None else show.usd(found.saved_usd)
+    if found.unpriced and cost:
+        cost += f" + {found.unpriced:,} unknown"
+    return [f"{found.runs:,}", f"{found.requests:,}", f"{found.tokens:,}", cost or f"{found.unpriced:,} unknown", saved]
 
 
 def show_plan(made: Plan, *, unchanged: bool) -> None:
@@ -566,6 +618,8 @@ def show_plan(made: Plan, *, unchanged: bool) -> None:
         say(f"  to send    {counted(made.tokens, 'token')}{exact} in {counted(made.requests, 'request')}{took}")
         priced = f" (prices of {made.terms.priced_on})" if made.terms.priced_on else ""
         say(f"  cost       {show.usd(made.usd)}{priced}")
+        if month := made.terms.month_so_far:
+            say(f"  this month {month} of max_usd_per_month = {plain(made.terms.max_usd_per_month or 0.0)}")
         say()
         show.table(
             [
@@ -584,7 +638,7 @@ def show_outcome(outcome: Outcome) -> None:
     changes = made.documents
     documents = changes.unchanged + len(changes.added) + len(changes.changed)
     saved = f", {show.usd(made.saved_usd)} saved by the cache" if made.saved_usd else ""
-    cost = "" if made.usd == 0 else f" for {show.usd(made.usd)}"
+    cost = "" if outcome.usage.usd == 0 else f" for {show.usd(outcome.usage.usd)}"
     sent = f"{counted(outcome.embedded, 'text')} embedded{cost}, {made.cached:,} from the cache{saved}"
     say(f"{counted(documents, 'document')}, {counted(made.chunks, 'chunk')}: {sent}")
     if changes.excluded or outcome.excluded_chunks:

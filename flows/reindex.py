@@ -58,18 +58,26 @@ def reindex(
     allow_removed: bool = False,
     rehash: bool = False,
     create_store: bool = False,
+    plan: str | None = None,
 ) -> State[None]:
     """Re-index the corpus that the settings name.
 
     configs: settings files, later wins; without one, the nearest ragline.toml. sets: `section.key=value`. Keys of
-    providers come from the environment only. create_store: begin a new, empty store.
+    providers come from the environment only. create_store: begin a new, empty store. plan: the file of a plan that is
+    carried out, or nothing is.
     """
     handed = STAGED.handed()
     try:
         if handed is None:
             settings = load([Path(path) for path in configs or []], os.environ, sets or [])
             _refuse_what_would_pay_again(settings, create_store=create_store)
-            options = Options(command=COMMAND, publish=publish, allow_removed=allow_removed, rehash=rehash)
+            options = Options(
+                command=COMMAND,
+                publish=publish,
+                allow_removed=allow_removed,
+                rehash=rehash,
+                plan_file=Path(plan) if plan else None,
+            )
             handed = Handed(lambda: wiring.reindex(settings, options, lambda *_: None))
         outcome = STAGED.run(handed)
     except Exception as error:  # noqa: BLE001 - see the head of flows/recorded.py
@@ -100,6 +108,7 @@ def run_recorded(
             publish=options.publish,
             allow_removed=options.allow_removed,
             rehash=options.rehash,
+            plan=str(options.plan_file) if options.plan_file else None,
             return_state=True,
         ),
         recording,
@@ -122,7 +131,7 @@ def _report(outcome: Outcome) -> None:
         f"- {word}: {len(ids):,}" + (f" ({_listed(ids)})" if ids else "")
         for word, ids in (("added", changes.added), ("changed", changes.changed), ("removed", changes.removed))
     ]
-    cost = "nothing" if made.usd == 0 or not outcome.embedded else usd(made.usd)
+    cost = "nothing" if not outcome.usage.requests or outcome.usage.usd == 0 else usd(outcome.usage.usd)
     saved = f", the cache saved {usd(made.saved_usd)}" if made.saved_usd else ""
     lines = [
         f"# Index {made.index}: {outcome.reason}",

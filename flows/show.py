@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from rag.counted import dollars
+
 # C0 and C1 controls but tab and newline, and the characters that reorder or hide text
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u061c]")
 _BREAKS = re.compile("\r?[\n\u2028\u2029]|\t")
@@ -109,9 +111,7 @@ def _is_number(cell: str) -> bool:
 
 def usd(amount: float | None) -> str:
     """Dollars with as many places as a small bill needs; unknown is said, never 0."""
-    if amount is None:
-        return "unknown"
-    return f"${amount:,.2f}" if amount >= 1 or amount == 0 else f"${amount:.6f}".rstrip("0")
+    return "unknown" if amount is None else dollars(amount)
 
 
 def size(count: float) -> str:

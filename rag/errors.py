@@ -98,6 +98,12 @@ class Busy(RaglineError):
     exit_code = 3
 
 
+class InBatch(RaglineError):
+    """Texts are under way in a batch: to send them now would be to pay for them twice."""
+
+    exit_code = 3
+
+
 class OverBudget(RaglineError):
     """Going on would cross a spending cap; what was paid for is kept."""
 
@@ -108,6 +114,10 @@ class Damaged(RaglineError):
     """A file does not hold what its digest promises."""
 
     exit_code = 5
+
+
+class PlanOutdated(RaglineError):
+    """A plan that was to be carried out is not what a run would do now."""
 
 
 class CorpusFailed(RaglineError):

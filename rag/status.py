@@ -22,7 +22,7 @@ from rag.types import Json
 
 @dataclass(frozen=True, slots=True)
 class SpentSoFar:
-    """The sum of the ledger. `usd` is None where a line is unreadable, or its price was not known."""
+    """The sum of the ledger, with what is spent at this moment. `usd` is None where a line is unreadable, or its price was not known."""
 
     runs: int
     tokens: int
@@ -95,7 +95,7 @@ def status(store: Path, name: str, now: datetime) -> Status:
 
 def spent(store: Path) -> SpentSoFar:
     """The sum of the ledger. Raises FormatTooNew, StorageFailed."""
-    lines = list(ledger.lines(store))
+    lines = ledger.spent(store)
     entries = [line for line in lines if isinstance(line, ledger.Entry)]
     known = [entry.usd for entry in entries if entry.usd is not None]
     return SpentSoFar(

@@ -570,6 +570,21 @@ def price_of(settings: Settings, model: str) -> Price | None:
     return price(model, settings.embedding.base_url if settings.embedding.model == model else None, prices(settings))
 
 
+def refuse_place_of_plan(settings: Settings, path: Path) -> None:
+    """Raise UsageError where a plan cannot be written, or would change or destroy something. Raises CorpusMissing."""
+    from rag.corpus.sources import is_inside, takes
+    from rag.index.plan_file import refuse_place
+
+    refuse_place(path)
+    if is_inside(os.path.realpath(path), os.path.realpath(settings.store)):
+        raise UsageError.at(
+            "--out", f"{path} lies in the store, where only ragline's own files are", "name another place"
+        )
+    if takes(corpus_spec(settings), path):
+        what = f"{path} lies in the corpus: the plan itself would change it"
+        raise UsageError.at("--out", what, "name a place outside, such as the folder of ragline.toml")
+
+
 def describe_corpus(settings: Settings) -> str:
     """What stands where the settings say, in a sentence. Raises CorpusMissing, UsageError."""
     from rag.corpus.sources import listed, nothing_found
@@ -592,4 +607,21 @@ def describe_embedding(settings: Settings, world: World) -> str:
     key = "a key is there" if key_variable(embedding_settings(settings)) else "no key is sent"
     known = made.terms.usd_per_million
     price = "no price is known, so max_tokens is needed" if known is None else f"${known} a million tokens"
-    return f"{made.model.identity.name}: {key}, {price}"
+    return f"{made.model.identity.name}: {key}, {price}{_caps(settings, world)}"
+
+
+def _caps(settings: Settings, world: World) -> str:
+    """What may be spent, in words behind others."""
+    from rag.counted import dollars
+    from rag.embedding import ledger
+
+    asked, told = settings.embedding, ""
+    if asked.max_usd is not None:
+        told += f", at most {dollars(asked.max_usd)} a run"
+    if asked.max_tokens is not None:
+        told += f", at most {counted(asked.max_tokens, 'token')} a run"
+    if asked.max_usd_per_month is not None:
+        month = ledger.month(settings.store, world.clock.utc())
+        left_out = f" ({counted(month.unpriced, 'run')} of unknown price not counted)" if month.unpriced else ""
+        told += f", at most {dollars(asked.max_usd_per_month)} a month, {dollars(month.usd)} of it spent{left_out}"
+    return told

@@ -120,6 +120,26 @@ def _labels(folders: list[str]) -> dict[str, str]:
     return labels
 
 
+def takes(spec: CorpusSpec, path: Path) -> bool:
+    """Whether a file at this path would be found, be it to be read or to be left out. Raises CorpusMissing."""
+    absolute = os.path.realpath(path)
+    if spec.store and is_inside(absolute, _real(spec.store)):
+        return False
+    include, exclude = compiled(spec.include), compiled(spec.exclude)
+    for root in roots_of(spec):
+        folder = os.path.realpath(root.folder)
+        if not is_inside(absolute, folder):
+            continue
+        name = os.path.relpath(absolute, folder)
+        pattern = compiled((root.pattern or "**/*",), anywhere=False)
+        parents = (name[:at] for at, letter in enumerate(name) if letter == "/")
+        if any(map(exclude.match, (name, *parents))) or not include.match(name):
+            continue
+        if name == root.single if root.single is not None else pattern.match(name):
+            return True
+    return False
+
+
 def listed(spec: CorpusSpec) -> Listing:
     """Walk all roots. Raises CorpusMissing when a path is not there."""
     listing = Listing(roots_of(spec))

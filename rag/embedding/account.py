@@ -64,9 +64,14 @@ class Account:
         self._opened = True
         self._id = self._id or new_id(self._clock)
         with self._failures():
-            self._log = storage.HeldLog(ledger.open_folder(self._store) / f"{self._id}.jsonl")
-            self._log.add(self._entry(ledger.RUNNING).as_line(), durable=True)
-            self._synced = self._clock.monotonic()
+            log = storage.HeldLog(ledger.open_folder(self._store) / f"{self._id}.jsonl")
+            try:
+                log.add(self._entry(ledger.RUNNING).as_line(), durable=True)
+            except BaseException:
+                with log:
+                    log.remove()
+                raise
+            self._log, self._synced = log, self._clock.monotonic()
         storage.faultpoint("ledger.opened")
 
     def bill(self, usage: Usage) -> None:

@@ -49,7 +49,7 @@ class Terms:
         if self.max_usd is not None and usd > self.max_usd:
             return f"max_usd = {plain(self.max_usd)}"
         if self.max_usd_per_month is not None and self.spent_this_month + usd > self.max_usd_per_month:
-            return f"max_usd_per_month = {plain(self.max_usd_per_month)} ({self._month()})"
+            return f"max_usd_per_month = {plain(self.max_usd_per_month)} (this month {self.month_so_far})"
         return ""
 
     def refusal(self, model: str, used: int, more: int, rest: int) -> tuple[str, str]:
@@ -71,16 +71,23 @@ class Terms:
             what = f"{which} would cross {cap} ({dollars(spent)} used, {dollars(price)} more)"
             return what, f"`--max-usd {enough(left)}` or more lets the next run send the rest, and only the rest"
         cap = f"max_usd_per_month = {plain(self.max_usd_per_month or 0.0)}"
-        own = f"{dollars(spent)} by this run, {dollars(price)} more"
+        own = (f"{dollars(spent)} by this run, " if used else "") + f"{dollars(price)} more"
         needed = enough(self.spent_this_month + spent + left)
         remedy = f"set embedding.max_usd_per_month to {needed} or more, or wait for the next month (UTC)"
-        return f"{which} would cross {cap} ({self._month()}; {own})", f"{remedy}: the next run sends only the rest"
+        return (
+            f"{which} would cross {cap} (this month {self._spent(own)})",
+            f"{remedy}: the next run sends only the rest",
+        )
 
-    def _month(self) -> str:
-        """What is known of this month."""
+    @property
+    def month_so_far(self) -> str:
+        """What this month has cost before the run, where a cap hangs on it; else empty."""
+        return "" if self.free or self.max_usd_per_month is None else self._spent()
+
+    def _spent(self, own: str = "") -> str:
         unpriced = counted(self.unpriced_this_month, "run")
         unknown = f"; {unpriced} of unknown price not counted" if self.unpriced_this_month else ""
-        return f"{dollars(self.spent_this_month)} spent this month{unknown}"
+        return f"{dollars(self.spent_this_month)} spent{', ' * bool(own)}{own}{unknown}"
 
     def allows(self, tokens: int) -> bool:
         """Whether a run that has been billed `tokens` in all is within its caps."""
@@ -185,6 +192,8 @@ class Plan:
             "minutes": self.minutes,
             "max_usd": self.terms.max_usd,
             "max_tokens": self.terms.max_tokens,
+            "max_usd_per_month": self.terms.max_usd_per_month,
+            "spent_this_month": None if not self.terms.month_so_far else self.terms.spent_this_month,
             "within_budget": self.within_budget,
             "causes": [asdict(cause) for cause in self.causes],
         }
