@@ -87,12 +87,12 @@ def causes(
     manifest = live.manifest
     if manifest.embedding != prepared.embedding:
         models = map(identity_json, (manifest.embedding, prepared.embedding))
-        return [("model changed", *difference(*models))] * len(rows)
+        return [("model changed", *_difference(*models))] * len(rows)
     was_there = _contained(prepared.keys[rows], _keys(live))
     added, changed = set(changes.added), set(changes.changed)
     cut = {**manifest.chunker, "tokenizer": dict(manifest.tokenizer)}
     cut_now = {**prepared.chunker, "tokenizer": dict(tokenizer)}
-    recut: Label = ("chunking changed", *difference(cut, cut_now))
+    recut: Label = ("chunking changed", *_difference(cut, cut_now))
     headings = _old_headings(live, changed) if changed and cut == cut_now else {}
     spool = iter(prepared.spool())
     labels: list[Label] = []
@@ -135,16 +135,17 @@ def _old_headings(live: OpenVersion, changed: set[str]) -> dict[bytes, str]:
     return found
 
 
-def difference(before: Mapping[str, Json], after: Mapping[str, Json]) -> tuple[str, str]:
+def _difference(before: dict[str, Json], after: dict[str, Json]) -> tuple[str, str]:
     """The entries in which two identities differ, as `name=value` on both sides."""
     names = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
     return (
-        ", ".join(f"{name}={_short(before.get(name))}" for name in names),
-        ", ".join(f"{name}={_short(after.get(name))}" for name in names),
+        ", ".join(f"{name}={short(before.get(name))}" for name in names),
+        ", ".join(f"{name}={short(after.get(name))}" for name in names),
     )
 
 
-def _short(value: Json) -> str:
+def short(value: Json) -> str:
+    """A value of an identity as people read it: a part by its name, a digest by its beginning."""
     if isinstance(value, dict):
         return str(value.get("name", value))
     text = str(value)

@@ -19,7 +19,7 @@ from rag.counted import counted, plain
 from rag.digest import canonical
 from rag.embedding.plan import DocumentChanges, Plan
 from rag.errors import Damaged, NotFound, PlanOutdated, Problem, UsageError
-from rag.index.differences import difference
+from rag.index.differences import short
 from rag.index.tables import DocumentTable
 from rag.sealed import read_sealed, write_sealed
 from rag.types import Json
@@ -167,15 +167,31 @@ def set_apart(then: Agreed, now: Agreed) -> list[Difference]:
         found.append(Difference("index", f"the plan is for the index {then.index}, this is {now.index}"))
     if then.store != now.store:
         found.append(Difference("store", f"the plan is for the store {then.store}, this is {now.store}"))
-    for part in sorted({*then.settings, *now.settings}):
-        before, after = then.settings.get(part), now.settings.get(part)
-        if before != after:
-            both = (each if isinstance(each, dict) else {part: each} for each in (before, after))
-            was, is_now = difference(*both)
-            found.append(Difference("settings", f"{part}: {was} in the plan, {is_now} now"))
+    before, after = _flat(then.settings), _flat(now.settings)
+    for name in sorted({*before, *after}):
+        was, is_now = before.get(name), after.get(name)
+        if was != is_now:
+            found.append(Difference("settings", f"{name}: {short(was)} in the plan, {short(is_now)} now"))
     if then.usd_per_million != now.usd_per_million:
         was, is_now = (_price(each) for each in (then, now))
         found.append(Difference("price", f"{was} a million tokens in the plan, {is_now} now"))
+    return found
+
+
+_SECTIONS = {"chunker": "chunking", "index_kind": "index.kind", "reading": "corpus", "tokenizer": "embedding.tokenizer"}
+"""Parts by the section of the settings that they come from."""
+
+
+def _flat(settings: Mapping[str, Json]) -> dict[str, Json]:
+    """The settings one by one, by the name that they have in ragline.toml where they have one."""
+    found: dict[str, Json] = {}
+    for part, value in settings.items():
+        name = _SECTIONS.get(part, part)
+        if not isinstance(value, dict) or part == "tokenizer":
+            found[name] = value
+            continue
+        # the tokenizer is a part of its own
+        found |= {f"{name}.{key}": inner for key, inner in value.items() if key != "tokenizer"}
     return found
 
 

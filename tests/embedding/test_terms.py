@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,14 +37,16 @@ def test_what_is_sent_while_it_is_allowed_crosses_no_cap(
 def test_the_cap_that_a_refusal_names_lets_the_rest_through(
     used: int, more: int, further: int, cap: float, name: str, before: float
 ) -> None:
-    terms = replace(PRICED, spent_this_month=before, **{name: int(cap) if name == "max_tokens" else cap})
+    given_cap: dict[str, Any] = {name: int(cap) if name == "max_tokens" else cap}
+    terms = replace(PRICED, spent_this_month=before, **given_cap)
     if terms.allows(used + more):
         return
     what, remedy = terms.refusal("toy/model", used, more, more + further)
     assert what.startswith(f"the next request would cross {name} = ")
     named = re.search(r"\d+(\.\d+)?", remedy)
     assert named
-    raised = replace(terms, **{name: int(named[0]) if name == "max_tokens" else float(named[0])})
+    suggested: dict[str, Any] = {name: int(named[0]) if name == "max_tokens" else float(named[0])}
+    raised = replace(terms, **suggested)
     # caps of a run begin anew with the next one; of the month this run's part is spent by then
     later = replace(raised, spent_this_month=before + used * 2.0 / 1e6)
     assert later.allows(more + further)

@@ -30,7 +30,8 @@ class LoggingModel(CountingModel):
 def main() -> int:
     root, store, log = map(Path, sys.argv[1:4])
     house = House.__new__(House)
-    house.corpus, house.store, house.sets, house.terms = root / "corpus", store, [], {}
+    terms = json.loads(sys.argv[4]) if len(sys.argv) > 4 else {}
+    house.corpus, house.store, house.sets, house.terms = root / "corpus", store, [], terms
     house.model = LoggingModel(log)
     try:
         outcome = house.index()
