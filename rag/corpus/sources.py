@@ -23,7 +23,7 @@ from rag.types import Excluded
 PAGE_LIMIT = 256 * 1024 * 1024
 """Bytes of a file that is one document."""
 _INODE = (1 << 63) - 1
-_STORE = "the store: what this program has written itself is no document"
+THE_STORE = "the store: what this program has written itself is no document"
 _STORE_FOLDERS = frozenset({"cache", "indexes", "ledger", "results", "staging"})
 _Link = tuple[int, int]
 
@@ -235,7 +235,7 @@ class _Walk:
             return
         # only a folder of the store's name is resolved: that costs a system call for each part of its path
         if self.store and folder.endswith(self.store[self.store.rfind("/") :] + "/") and _real(folder) == self.store:
-            self._out(prefix[:-1], "outside the corpus", _STORE)
+            self._out(prefix[:-1], "outside the corpus", THE_STORE)
         else:
             self.stack.append((folder, prefix))
 
@@ -288,7 +288,7 @@ class _Walk:
         elif not is_inside(target, self.real):
             self._out(path, "outside the corpus", "a link that leads out of the listed folder")
         elif self.store and is_inside(target, self.store):
-            self._out(path, "outside the corpus", _STORE)
+            self._out(path, "outside the corpus", THE_STORE)
         elif not stat.S_ISDIR(status.st_mode):
             self._file(path, status, folder + entry.name)
         elif is_inside(os.path.realpath(folder), target) or (status.st_dev, status.st_ino) in self.entered:

@@ -15,14 +15,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rag.corpus.sources import THE_STORE
 from rag.counted import counted, plain
-from rag.digest import canonical
+from rag.digest import canonical, digest
 from rag.embedding.plan import DocumentChanges, Plan
 from rag.errors import Damaged, NotFound, PlanOutdated, Problem, UsageError
 from rag.index.differences import short
 from rag.index.tables import DocumentTable
 from rag.sealed import read_sealed, write_sealed
-from rag.types import Json
+from rag.types import Excluded, Json
 
 FORMAT = 1
 KIND = "ragline plan"
@@ -63,8 +64,8 @@ class PlanFile:
     """The fields of `ragline plan --json`, without what headings of the corpus say."""
     texts_sha256: str
     """Of the keys and tokens of all texts that are to be sent, in their order."""
-    corpus_sha256: str | None
-    """Of documents, chunks and what is left out, in order; None where nothing was read, because nothing had changed."""
+    left_out_sha256: str | None
+    """Of what is left out, in order; None where nothing was read, because nothing had changed."""
     readers: Sequence[str]
     documents: Documents
 
@@ -142,6 +143,12 @@ def texts_sha256(keys: NDArray[np.uint8], tokens: NDArray[np.uint32]) -> str:
     return state.hexdigest()
 
 
+def left_out_sha256(rows: Sequence[Excluded]) -> str:
+    """sha256 over what is left out; that the store itself is, where it lies in the corpus, shows only once it is there."""
+    told = (row for row in rows if row.detail != THE_STORE)
+    return digest([[row.source, row.stage, row.reason, row.doc_id, row.start, row.end] for row in told])
+
+
 NO_TEXTS = texts_sha256(np.zeros((0, 32), np.uint8), np.zeros(0, np.uint32))
 
 
@@ -215,7 +222,7 @@ def differences(then: PlanFile, now: PlanFile) -> list[Difference]:
     if list(then.readers) != list(now.readers):
         was, is_now = (", ".join(each.readers) or "none" for each in (then, now))
         found.append(Difference("corpus", f"the readers: {was} in the plan, {is_now} now"))
-    digests = {each.corpus_sha256 for each in (then, now)} - {None}
+    digests = {each.left_out_sha256 for each in (then, now)} - {None}
     if not found and len(digests) > 1:
         found.append(Difference("corpus", "what is left out of it is not the same"))
     if not found and then.texts_sha256 != now.texts_sha256:

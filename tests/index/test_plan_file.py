@@ -132,7 +132,7 @@ def test_what_changed_since_is_what_the_two_corpora_say(
         ({"plan": {**COUNTS, "current_version": None}}, "live version", "7 in the plan, none now"),
         ({"documents": Documents({}, {}, ["a.md"])}, "corpus", "1 document gone since: a.md"),
         ({"readers": ["markdown/2"]}, "corpus", "the readers: markdown/1 in the plan, markdown/2 now"),
-        ({"corpus_sha256": "c" * 64}, "corpus", "what is left out of it is not the same"),
+        ({"left_out_sha256": "c" * 64}, "corpus", "what is left out of it is not the same"),
         ({"texts_sha256": "c" * 64, "plan": {**COUNTS, "to_embed": 3}}, "cache", "2 of 5 texts embedded since"),
         ({"texts_sha256": "c" * 64, "plan": {**COUNTS, "to_embed": 9}}, "cache", "4 texts lost since, 9 to embed"),
         ({"texts_sha256": "c" * 64}, "cache", "5 texts to embed as planned, but others"),
@@ -150,7 +150,7 @@ def test_each_difference_is_named_for_what_it_is(change: dict[str, Any], aspect:
 def test_what_says_nothing_about_what_is_sent_is_no_difference() -> None:
     later = replace(PLAN, created="2027-01-01T00:00:00Z", ragline="9.9", plan={**COUNTS, "max_usd": 1.0, "minutes": 3})
     assert differences(PLAN, later) == []
-    assert differences(PLAN, replace(later, corpus_sha256=None)) == [], "where nothing was read nothing is compared"
+    assert differences(PLAN, replace(later, left_out_sha256=None)) == [], "where nothing was read nothing is compared"
     refuse(Path("plan.json"), PLAN.created, [])
 
 
