@@ -8,7 +8,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,18 @@ from eval import answers, cached
 from eval.answers import AnswerStore, Kept
 from rag.digest import canonical, text_keys
 from rag.embedding import ledger
+from rag.embedding.account import Account
 from rag.embedding.cache import Segment, VectorCache, namespaces, segment_names
 from rag.errors import FormatTooNew
 from rag.index import build
 from rag.index.current import Current
 from rag.index.manifest import BUILD, MANIFEST, Manifest
 from rag.index.memory import Memory
+from rag.index.plan_file import PlanFile
 from rag.index.tables import ChunkTable, DocumentTable, ExcludedRow, Table
 from rag.index.verify import check_folder
 from rag.index.versions import Versions
-from rag.pipeline import LAST
+from rag.pipeline import LAST, plan_only
 from rag.retrieval.lexical import LexicalIndex
 from rag.sealed import read_sealed, write_sealed
 from rag.storage import lock, lock_holder
@@ -77,8 +79,8 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """Two versions, the second edited, spent for and rolled back."""
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """Two versions, the second edited, spent for and rolled back; a plan, and somebody who spends."""
     root = tmp_path_factory.mktemp("formats")
     (root / "data").mkdir()
     house = House(root / "data")
@@ -98,7 +100,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
             store.put(key, Kept(Completion("Älpha", "toy-1", Usage(1, 9, 2, usd)), 1.25))
     texts = house.sent()
     keys = text_keys(house.model.identity, "passage", texts)
-    return Place(root, house, {key.tobytes().hex(): text for key, text in zip(keys, texts, strict=True)})
+    with house.run(command="ragline plan", purpose="plan") as run:
+        plan_only(run)
+        run.plan_to_keep().save(root / "plan.json")
+    with Account(house.store, house.parts().clock, "ragline eval", "openai/toy") as account:
+        account.bill(Usage(2, 30, 4, 0.125))
+        yield Place(root, house, {key.tobytes().hex(): text for key, text in zip(keys, texts, strict=True)})
 
 
 def blocks() -> dict[str, tuple[str, str]]:
@@ -260,6 +267,24 @@ def ledger_lines(place: Place, lines: list[str]) -> None:
     assert len(entries) == 3, "two runs and an experiment"
 
 
+def open_lines(place: Place, lines: list[str]) -> None:
+    (entry,) = ledger.open_entries(place.store)
+    assert isinstance(entry, ledger.Entry)
+    assert lines == [f"{entry.id} 2 34 0.125 running"]
+    assert entry.outcome == ledger.RUNNING
+
+
+def plan_lines(place: Place, lines: list[str]) -> None:
+    kept = PlanFile.load(place.root / "plan.json")
+    plan, changed = kept.plan, kept.documents
+    assert lines == [
+        f"ragline plan {kept.created} True",
+        f"main {plan['to_embed']} {plan['tokens']} {kept.texts_sha256}",
+        " ".join([*changed.added, *changed.changed, *changed.removed]),
+    ]
+    assert list(changed.changed) == ["b.md"]
+
+
 def answer_lines(_place: Place, lines: list[str]) -> None:
     assert lines == ["1", *(f"{key} toy-1 {usd} 1.25 True" for key, usd in REPLIES.items())]
 
@@ -292,6 +317,8 @@ CHECKS: dict[str, Callable[[Place, list[str]], None]] = {
     "opened/": opened_lines,
     "last.json": last_lines,
     "The ledger": ledger_lines,
+    "The ledger#2": open_lines,
+    "A plan": plan_lines,
     "answers.sqlite": answer_lines,
     ".lock": lock_lines,
     "content_digest": digest_lines,
@@ -432,7 +459,7 @@ def newer_ledger(place: Place) -> None:
     before = list(ledger.entries(place.store))
     (path,) = (place.store / "ledger").glob("*.jsonl")
     line = json.loads(path.read_text().splitlines()[0])
-    more = json.dumps({**line, "format": 2}) + "\n" + json.dumps({**line, "format": 2, "more": 1}) + "\n"
+    more = json.dumps({**line, "format": 3}) + "\n" + json.dumps({**line, "format": 3, "more": 1}) + "\n"
     with changed(path, path.read_bytes() + more.encode()):
         assert len(list(ledger.entries(place.store))) == len(before) + 1
 
@@ -470,12 +497,13 @@ NEWER: dict[str, Callable[[Place], None]] = {
         place.versions.root / LAST, lambda: read_sealed(place.versions.root / LAST)
     ),
     "ledger": newer_ledger,
+    "a plan": lambda place: newer_sealed(place.root / "plan.json", lambda: PlanFile.load(place.root / "plan.json")),
     "answers.sqlite": newer_answers,
 }
 
 
 def test_a_newer_format_meets_what_the_table_says(place: Place) -> None:
-    table = dict(re.findall(r"^\| ([^|]+) \| 1 \| [^|]+ \| (refused|forgotten|read) \|$", PAGE, re.MULTILINE))
+    table = dict(re.findall(r"^\| ([^|]+) \| \d+ \| [^|]+ \| (refused|forgotten|read) \|$", PAGE, re.MULTILINE))
     assert set(table) == set(NEWER)
     for name, fate in table.items():
         expected = pytest.raises(FormatTooNew) if fate == "refused" else contextlib.nullcontext()
@@ -486,7 +514,7 @@ def test_a_newer_format_meets_what_the_table_says(place: Place) -> None:
 def test_the_versions_of_the_page_are_those_of_the_code() -> None:
     from rag.corpus import snapshot
     from rag.digest import CACHE_FORMAT
-    from rag.index import current, manifest, memory, tables
+    from rag.index import current, manifest, memory, plan_file, tables
     from rag.retrieval import lexical
 
     numbers = [
@@ -497,9 +525,9 @@ def test_the_versions_of_the_page_are_those_of_the_code() -> None:
         lexical.LEXICAL_FORMAT,
         memory.FORMAT,
         snapshot.FORMAT,
-        ledger.FORMAT,
         answers.FORMAT,
         cached.KEY_FORMAT,
     ]
     # raised with a format: then its line in the table, its section and CHANGELOG.md change, too
-    assert numbers == [1] * 10
+    assert numbers == [1] * 9
+    assert (ledger.FORMAT, plan_file.FORMAT) == (2, 1)
