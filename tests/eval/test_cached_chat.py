@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -48,16 +48,26 @@ class Counting:
 class Place:
     """A model and a store, and as many cached models over both as are wanted."""
 
+    opened: ClassVar[list[AnswerStore]] = []
+
     def __init__(self, path: Path | None = None) -> None:
         self.clock = VirtualClock()
         self.model = Counting(self.clock)
         self.store = AnswerStore(path, self.clock)
+        self.opened.append(self.store)
 
     def chat(self, repeat: int = 0, **given: Any) -> CachedChat:
         return CachedChat(self.model, self.store, "", "f" * 64, {"temperature": 0}, repeat, **given)
 
     def ask(self, chat: CachedChat, messages: Sequence[Message] = ASKED) -> Call:
         return asyncio.run(chat.ask(messages, 50))
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    while Place.opened:
+        Place.opened.pop().close()
 
 
 def test_a_reply_is_paid_for_once_and_tells_what_it_cost_then(tmp_path: Path) -> None:

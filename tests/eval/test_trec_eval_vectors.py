@@ -85,6 +85,8 @@ def test_what_trec_eval_counts_as_unjudged_is_the_rest_of_what_is_judged(dataset
         assert f"{shares[name][scores.queries.index(query)]:.4f}" == value
 
 
+# ir_measures reads its names by what Python 3.14 has no more
+@pytest.mark.filterwarnings(r"ignore:(ast\.\w+|Attribute [ns]) is deprecated:DeprecationWarning")
 def test_the_reference_packages_agree(datasets: Path) -> None:
     ir_measures = pytest.importorskip("ir_measures")
     folder = datasets / "trec-eval-vectors"
