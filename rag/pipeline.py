@@ -20,7 +20,7 @@ import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -37,25 +37,29 @@ from rag.corpus.spec import CorpusSpec
 from rag.counted import counted
 from rag.digest import digest, identity_json
 from rag.embedding import ledger
+from rag.embedding.account import Account
 from rag.embedding.batching import pack
 from rag.embedding.cache import Found, VectorCache
 from rag.embedding.plan import DocumentChanges, Plan, Terms, summed
 from rag.embedding.run import Request, Sender, Spent
 from rag.errors import CorpusFailed, CorpusMissing, Damaged, KeyMissing, OverBudget, Problem, RaglineError
 from rag.index import build as index_build
+from rag.index import plan_file
 from rag.index.current import Current
 from rag.index.differences import causes, document_changes, vanished_sources
 from rag.index.experiments import Experiments
 from rag.index.kinds import parameters
 from rag.index.manifest import BUILD, MANIFEST_FORMAT, Manifest, describe
 from rag.index.memory import Memory, Remembered
+from rag.index.plan_file import NO_TEXTS, Agreed, PlanFile
 from rag.index.prepare import Prepared, prepare
 from rag.index.search import OpenVersion
 from rag.index.stage import counts, libraries, write_tables
-from rag.index.tables import SCHEMA_VERSION
+from rag.index.tables import SCHEMA_VERSION, DocumentTable
 from rag.index.trial import try_out
 from rag.index.versions import Versions
 from rag.ports import Chunker, EmbeddingModel, Floats, Tokenizer
+from rag.release import release
 from rag.sealed import write_sealed
 from rag.sync import close_sync, run_sync
 from rag.types import Excluded, Json, Usage
@@ -115,6 +119,8 @@ class Options:
     allow_removed: bool = False
     rehash: bool = False
     wait: float = 0.0
+    plan_file: Path | None = None
+    """Carry out exactly the plan that `ragline plan --out` has written there, or nothing."""
     purpose: Purpose = "index"
 
 
@@ -161,6 +167,8 @@ class Outcome:
     message: str
     embedded: int
     excluded_chunks: int
+    usage: Usage
+    """What this run was billed."""
     seconds: float
 
     @property
@@ -180,6 +188,11 @@ class Outcome:
             "published": self.published,
             "reason": self.reason,
             "embedded": self.embedded,
+            "billed": {
+                "requests": self.usage.requests,
+                "tokens": self.usage.input_tokens + self.usage.output_tokens,
+                "usd": self.usage.usd,
+            },
             "saved_usd": self.plan.saved_usd,
             "excluded_documents": self.plan.documents.excluded,
             "excluded_chunks": self.excluded_chunks,
@@ -214,6 +227,7 @@ class Reindex:
         self._stale = False
         self._prepared: Prepared | None = None
         self._planned: Planned | None = None
+        self._wanted: PlanFile | None = None
         self._digest: str | None = None
         self._known: int | None = None
         self._experiment: str | None = None
@@ -251,11 +265,16 @@ class Reindex:
         """List the sources and compare with what the live version was made from: True when nothing changed.
 
         Then a plan is there already, and every later stage does nothing. Raises Busy, CorpusMissing, Damaged, and
-        KeyMissing before the first run reads a byte.
+        KeyMissing before the first run reads a byte; PlanOutdated and what PlanFile.load raises for a plan to carry out.
         """
-        parts, purpose = self._parts, self._options.purpose
+        purpose = self._options.purpose
+        if path := self._options.plan_file:
+            self._wanted = wanted = PlanFile.load(path)
+            plan_file.refuse(path, wanted.created, plan_file.set_apart(wanted.agreed, self._agreed()))
         if purpose == "index":
             self._lock()
+        self._count_the_month()
+        parts = self._parts
         if purpose != "repair" and self._versions.state().version:
             try:
                 self._live = self._held.enter_context(self._versions.open(remember=purpose != "plan"))
@@ -301,10 +320,22 @@ class Reindex:
         _enough_read(self._prepared, parts)
 
     def plan(self) -> Plan:
-        """What would be sent, what it costs and why. Sends nothing."""
+        """What would be sent, what it costs and why. Sends nothing.
+
+        Raises PlanOutdated where another plan was to be carried out.
+        """
         if self._planned is None:
             self._planned = self._made_plan(self._ready())
+        if (path := self._options.plan_file) and (wanted := self._wanted):
+            plan_file.refuse(path, wanted.created, plan_file.differences(wanted, self._as_file(self._planned)))
+            self._wanted = None
         return self._planned.plan
+
+    def plan_to_keep(self) -> PlanFile:
+        """The plan as `Options.plan_file` takes it."""
+        self.plan()
+        assert self._planned is not None
+        return self._as_file(self._planned, self.obstacles())
 
     @property
     def usage(self) -> Usage:
@@ -358,14 +389,8 @@ class Reindex:
         def sent() -> None:
             self._progress("embed", self.spent.texts, len(missing))
 
-        outcome = "failed"
-        try:
+        with self._booked() as sender.billed:
             run_sync(sender.send(requests, prepared.keys[missing], texts, sent))
-            outcome = "done"
-        finally:
-            if self.spent.requests and not parts.terms.free:
-                name, saved = parts.model.identity.name, self.plan().saved_usd
-                ledger.record(parts.store, parts.clock.utc(), self._options.command, name, self.usage, saved, outcome)
         if self._options.purpose != "experiment":  # only a writer may merge: another's sources would vanish
             self._cache().merge()
         return self.spent.texts
@@ -456,7 +481,36 @@ class Reindex:
         parts = self._parts
         self._held.enter_context(storage.lock(parts.store, self._options.command, parts.clock, self._options.wait))
         storage.sweep_staging(parts.store)
+        ledger.settle(parts.store)
         self._writer = True
+
+    def _count_the_month(self) -> None:
+        """Learn what this month has cost before this run, where a cap hangs on it. Raises FormatTooNew, StorageFailed."""
+        parts, terms = self._parts, self._parts.terms
+        if terms.max_usd_per_month is None or terms.free:
+            return
+        month = ledger.month(parts.store, parts.clock.utc())
+        terms = replace(terms, spent_this_month=month.usd, unpriced_this_month=month.unpriced)
+        self._parts = replace(parts, terms=terms)
+
+    @contextlib.contextmanager
+    def _booked(self) -> Iterator[Callable[[], None]]:
+        """The ledger knows of this run before it pays, and of every answer once what is given here is called."""
+        parts = self._parts
+        if parts.terms.free:
+            yield lambda: None
+            return
+        model, saved = parts.model.identity.name, self.plan().saved_usd
+        account = Account(parts.store, parts.clock, self._options.command, model, saved, self.run_id)
+
+        def billed() -> None:
+            account.bill_in_all(self.usage)
+
+        with account:
+            try:
+                yield billed
+            finally:
+                billed()
 
     def _cache(self) -> VectorCache:
         return VectorCache(self._parts.store, self._parts.model.identity, self._parts.clock)
@@ -491,6 +545,32 @@ class Reindex:
             "tokenizer": dict(parts.tokenizer.identity),
             "lexical": dict(parts.lexical),
         }
+
+    def _agreed(self) -> Agreed:
+        """What a plan stands and falls with before anything is read."""
+        parts = self._parts
+        settings = {**self._identities(), "index_kind": parts.index_kind, "reading": parts.spec.identity()}
+        price = None if parts.terms.free else parts.terms.usd_per_million
+        return Agreed(parts.name, str(parts.store.resolve()), settings, price)
+
+    def _as_file(self, planned: Planned, obstacles: Sequence[Obstacle] = ()) -> PlanFile:
+        plan, prepared, rows = planned.plan, self._prepared, planned.missing
+        if prepared:
+            with contextlib.closing(DocumentTable(prepared.folder / "documents.parquet")) as table:
+                changed = plan_file.documents(plan.documents, table)
+        else:
+            changed = plan_file.documents(plan.documents, None)
+        live = self._live.manifest.readers if self._live else ()
+        return PlanFile(
+            created=text(self._began),
+            ragline=release(),
+            agreed=self._agreed(),
+            plan=plan_file.kept(plan, [asdict(obstacle) for obstacle in obstacles]),
+            texts_sha256=plan_file.texts_sha256(prepared.keys[rows], prepared.tokens[rows]) if prepared else NO_TEXTS,
+            left_out_sha256=plan_file.left_out_sha256(prepared.excluded) if prepared else None,
+            readers=prepared.readers if prepared else live,
+            documents=changed,
+        )
 
     def _fingerprint(self) -> str:
         """Equal fingerprints mean equal content: it is the content digest's input before anything is read."""
@@ -630,6 +710,7 @@ class Reindex:
             message=message + self._damage,
             embedded=self.spent.texts,
             excluded_chunks=self._planned.excluded_chunks,
+            usage=self.usage,
             seconds=self._parts.clock.monotonic() - self._started,
         )
         return self._ended
