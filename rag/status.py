@@ -1,4 +1,4 @@
-"""How an index stands: what is live and since when, what the last try did, who writes, and what was spent."""
+"""How an index stands: what is live and since when, what the last try did, who writes, what is under way, what was spent."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from rag import storage
 from rag.clock import moment
 from rag.embedding import ledger
+from rag.embedding.jobs import Job, Jobs
 from rag.errors import RaglineError
 from rag.index.current import Current
 from rag.index.versions import Version, Versions
@@ -46,6 +47,10 @@ class Status:
     last_try: Mapping[str, Any] | None
     holder: Holder | None
     spent: SpentSoFar
+    batches: tuple[Job, ...]
+    """Those of the store that are open."""
+    broken_batches: tuple[str, ...]
+    """Why some cannot be read."""
 
     @property
     def broken(self) -> bool:
@@ -72,6 +77,8 @@ class Status:
             "last_try": {key: last[key] for key in ("run_id", "at", "reason", "message", "version")} if last else None,
             "lock": asdict(self.holder) if self.holder else None,
             "spent": {**asdict(self.spent), "unreadable": list(self.spent.unreadable)},
+            "batches": [job.shown() for job in self.batches],
+            "broken_batches": list(self.broken_batches),
         }
 
 
@@ -90,7 +97,20 @@ def status(store: Path, name: str, now: datetime) -> Status:
     if last and published and last["reason"] == "unchanged" and last["version"] == state.version:
         confirmed = max(published, str(last["at"]), key=moment)
     age = (now - moment(confirmed)).total_seconds() if confirmed else None
-    return Status(name, store, state, live, published, age, last, storage.lock_holder(store), spent(store))
+    jobs, broken = Jobs(store).found()
+    return Status(
+        name,
+        store,
+        state,
+        live,
+        published,
+        age,
+        last,
+        storage.lock_holder(store),
+        spent(store),
+        tuple(job for job in jobs if job.in_flight),
+        tuple(error.message for error in broken),
+    )
 
 
 def spent(store: Path) -> SpentSoFar:

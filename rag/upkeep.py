@@ -17,6 +17,7 @@ from rag.counted import counted
 from rag.digest import file_sha256
 from rag.embedding import upkeep as cache_upkeep
 from rag.embedding.cache import CACHE_FORMATS, NEWER_REMEDY, REPAIR, VectorCache, broken_segments
+from rag.embedding.jobs import Jobs
 from rag.errors import Busy, Damaged, Problem, RaglineError
 from rag.index.experiments import Experiments
 from rag.index.manifest import BUILD, MANIFEST, Manifest
@@ -73,7 +74,10 @@ class _Account:
 
 
 def verify_store(versions: Versions, store: Path, version: int | None = None) -> Report:
-    """Hold CURRENT, one version or all, and every cache segment against what they promise. Raises NotFound."""
+    """Hold CURRENT, one version or all, every cache segment and open batch against what they promise.
+
+    Raises NotFound, and FormatTooNew for a batch of a newer version.
+    """
     current = check_current(versions)
     checked = current.checked
     problems = [replace(finding, file=str(versions.root / finding.file)) for finding in current.findings]
@@ -91,6 +95,13 @@ def verify_store(versions: Versions, store: Path, version: int | None = None) ->
         for segment, expected, actual in broken_segments(store):
             remedy = NEWER_REMEDY if expected == CACHE_FORMATS else f"`{REPAIR}` keeps what is sound"
             problems.append(Finding(str(segment), expected, actual, remedy))
+        jobs = Jobs(store)
+        checked += sum(1 for _ in jobs.folder.glob("*.json*"))
+        problems += [
+            Finding(where.where, "what its sha256 promises", "something else", where.remedy)
+            for error in jobs.broken()
+            for where in error.problems
+        ]
     return Report(checked, tuple(problems))
 
 

@@ -260,6 +260,8 @@ class Visit:
         self._jobs = Jobs(store)
         self._queue_tokens: int | None = None
         self._waiting = 0
+        self._found = 0
+        """Tokens of batches that a killed run had submitted: they count as those of this one."""
         self._refused: dict[bytes, str] = {}
         self._problems: list[Problem] = []
         self._notes: list[str] = []
@@ -312,6 +314,7 @@ class Visit:
         """A job as far as it goes by now; None where nothing is left of it."""
         if job.state == "uploaded" and (found := await self._batches.find(job.digest, job.since)):
             job = self._submitted(job, found)
+            self._found += job.tokens
         if job.state in ("written", "uploaded"):
             if job.index == self._index and not wanted >= {*job.text_keys()}:
                 await self._withdraw(job)
@@ -378,7 +381,7 @@ class Visit:
         storage.faultpoint("batch.stored")
         refusals.remember(self._cache.folder, read.refused, self._clock.utc())
         self._refused |= read.refused
-        tokens = read.tokens if job.tokens_billed is None else job.tokens_billed
+        tokens = job.tokens_billed or read.tokens
         self._spent.requests += read.done
         self._spent.tokens += tokens
         job = self._jobs.save(moved(job, "merged", done=read.done, tokens_billed=tokens, left=tuple(read.left)))
@@ -482,10 +485,12 @@ class Visit:
 
         Gives all jobs, and those of them that were submitted. Raises OverBudget behind what was within the caps.
         """
+        limits = [self._queue_tokens, *(job.queue_tokens for job in jobs)]
+        most = min((limit for limit in limits if limit), default=None)
         mine = [job for job in jobs if job.state in ("written", "uploaded") and job.index == self._index]
         others = [job for job in jobs if job not in mine]
         submitted: list[Job] = []
-        used, over = 0, False
+        used, over = self._found, False
         ready: list[tuple[Job, bool]] = []
         for job in mine:
             if self._terms.crossed(used + job.tokens):
@@ -499,14 +504,12 @@ class Visit:
             cut = lines(positions, texts.tokens, what.alone, self._batches.limits)
             sums = np.cumsum([int(texts.tokens[line].sum()) for line in cut])
             allowed = next((at for at, own in enumerate(sums) if self._terms.crossed(used + int(own))), len(cut))
-            ready += [(job, False) for job in self._written(texts, number, cut[:allowed])]
+            ready += [(job, False) for job in self._written(texts, number, cut[:allowed], most)]
             if allowed < len(cut):
                 over, more = True, more or int(texts.tokens[cut[allowed]].sum())
                 rest += int(sums[-1] - (sums[allowed - 1] if allowed else 0))
             used += int(sums[allowed - 1]) if allowed else 0
         waiting = sum(job.tokens for job in others if job.state == "submitted")
-        limits = [self._queue_tokens, *(job.queue_tokens for job in [*others, *(job for job, _ in ready)])]
-        most = min((limit for limit in limits if limit), default=None)
         for done, (job, again) in enumerate(ready):
             if not has_room(job.tokens, waiting, most):
                 others.append(job if job.queue_tokens == most else self._jobs.save(replace(job, queue_tokens=most)))
@@ -519,8 +522,8 @@ class Visit:
             raise self._over(used, more or min(job.tokens for job in mine), rest, submitted)
         return [*others, *submitted], submitted
 
-    def _written(self, texts: Texts, number: int, cut: Sequence[Sequence[int]]) -> list[Job]:
-        """New jobs of these lines, noted with their files."""
+    def _written(self, texts: Texts, number: int, cut: Sequence[Sequence[int]], queue: int | None) -> list[Job]:
+        """New jobs of these lines, noted with their files, none larger than the provider's queue."""
         keys = [[texts.keys[at].tobytes() for at in line] for line in cut]
         ids = list(map(line_id, keys))
 
@@ -530,7 +533,7 @@ class Visit:
         sizes = [Size(len(line), int(texts.tokens[line].sum()), len(rendered(at))) for at, line in enumerate(cut)]
         most = Size(
             self._batches.texts_per_file,
-            self._queue_tokens or sum(size.tokens for size in sizes),
+            queue or sum(size.tokens for size in sizes),
             self._batches.bytes_per_file,
             self._batches.texts_per_file,
         )
@@ -543,7 +546,7 @@ class Visit:
             job = new_job(self._index, self._identity, self._clock.utc(), number, held)
             sha256 = _write(self._jobs.texts_path(job), map(rendered, range(start, end)))
             storage.faultpoint("batch.file_written")
-            job = replace(job, sha256=sha256, usd=self._terms.usd(job.tokens), queue_tokens=self._queue_tokens)
+            job = replace(job, sha256=sha256, usd=self._terms.usd(job.tokens), queue_tokens=queue)
             made.append(self._jobs.save(job))
             storage.faultpoint("batch.written")
         return made
@@ -587,9 +590,12 @@ class _Read:
     refused: dict[bytes, str] = field(default_factory=dict)
 
 
-def pending_usd(jobs: Iterable[Job]) -> tuple[float, int]:
-    """What open batches will have cost as planned, and how many have no known price: no ledger has them yet."""
-    flying = [job.usd for job in jobs if job.in_flight]
+def pending_usd(jobs: Iterable[Job], index: str) -> tuple[float, int]:
+    """What open batches will have cost as planned, and how many have no known price: no ledger has them yet.
+
+    Those that a run of this index has yet to submit are left out: it counts them itself.
+    """
+    flying = [job.usd for job in jobs if job.in_flight and not (job.index == index and job.batch_id is None)]
     known = [usd for usd in flying if usd is not None]
     return sum(known), len(flying) - len(known)
 

@@ -199,6 +199,18 @@ class Jobs:
             raise broken[0]
         return jobs
 
+    def broken(self) -> list[Damaged]:
+        """Everything here that is not what it was. Raises as `found`."""
+        jobs, broken = self.found()
+        for job in jobs:
+            if job.in_flight:
+                try:
+                    self.check_texts(job)
+                except Damaged as error:
+                    if (self.folder / f"{job.digest}.json").exists():  # else its job is done, and both files go
+                        broken.append(error)
+        return broken
+
     def save(self, job: Job) -> Job:
         """Note a job as it is now, durable when this returns. Raises StorageFailed."""
         write_sealed(self.folder / f"{job.digest}.json", job.to_json())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import io
 import json
@@ -18,10 +19,12 @@ import pytest
 
 from eval import answers, cached
 from eval.answers import AnswerStore, Kept
+from rag.clock import SystemClock
 from rag.digest import canonical, text_keys
-from rag.embedding import ledger
+from rag.embedding import jobs, ledger
 from rag.embedding.account import Account
 from rag.embedding.cache import Segment, VectorCache, namespaces, segment_names
+from rag.embedding.jobs import Jobs, Left, Line, line_id, new_job
 from rag.errors import FormatTooNew
 from rag.index import build
 from rag.index.current import Current
@@ -32,9 +35,11 @@ from rag.index.tables import ChunkTable, DocumentTable, ExcludedRow, Table
 from rag.index.verify import check_folder
 from rag.index.versions import Versions
 from rag.pipeline import LAST, plan_only
+from rag.providers.openai_batches import OpenAIBatches
+from rag.providers.settings import ModelSettings, Surroundings
 from rag.retrieval.lexical import LexicalIndex
 from rag.sealed import read_sealed, write_sealed
-from rag.storage import lock, lock_holder
+from rag.storage import lock, lock_holder, write
 from rag.types import Completion, Message, Usage
 from tests.generation.making import Scripted
 from tests.house import House
@@ -103,9 +108,23 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with house.run(command="ragline plan", purpose="plan") as run:
         plan_only(run)
         run.plan_to_keep().save(root / "plan.json")
+    begun(house)
     with Account(house.store, house.parts().clock, "ragline eval", "openai/toy") as account:
         account.bill(Usage(2, 30, 4, 0.125))
         yield Place(root, house, {key.tobytes().hex(): text for key, text in zip(keys, texts, strict=True)})
+
+
+def begun(house: House) -> None:
+    """A batch that has left a text; nobody has submitted it."""
+    batches = OpenAIBatches(ModelSettings("openai/toy", base_url="http://127.0.0.1:9/v1"), Surroundings(SystemClock()))
+    texts = [["Älpha", "Beta"], ["Gamma"]]
+    keys = [[key.tobytes() for key in text_keys(batches.identity, "passage", part)] for part in texts]
+    lines = [Line(line_id(part), tuple(key.hex() for key in part), (7,) * len(part)) for part in keys]
+    job = new_job("main", batches.identity, SystemClock().utc(), 2, lines)
+    left = Left(lines[1].keys, "expired", "too late")
+    sent = b"".join(batches.line(line.custom_id, part) for line, part in zip(lines, texts, strict=True))
+    write(Jobs(house.store).texts_path(job), sent)
+    Jobs(house.store).save(dataclasses.replace(job, sha256=hashlib.sha256(sent).hexdigest(), left=(left,)))
 
 
 def blocks() -> dict[str, tuple[str, str]]:
@@ -285,6 +304,15 @@ def plan_lines(place: Place, lines: list[str]) -> None:
     assert list(changed.changed) == ["b.md"]
 
 
+def batch_lines(place: Place, lines: list[str]) -> None:
+    (job,) = Jobs(place.store).all()
+    assert lines == [
+        f"{job.digest} True written None 2 [1]",
+        "True True ['Älpha', 'Beta'] [7, 7]",
+        "True True ['Gamma'] [7]",
+    ]
+
+
 def answer_lines(_place: Place, lines: list[str]) -> None:
     assert lines == ["1", *(f"{key} toy-1 {usd} 1.25 True" for key, usd in REPLIES.items())]
 
@@ -319,6 +347,7 @@ CHECKS: dict[str, Callable[[Place, list[str]], None]] = {
     "The ledger": ledger_lines,
     "The ledger#2": open_lines,
     "A plan": plan_lines,
+    "A batch": batch_lines,
     "answers.sqlite": answer_lines,
     ".lock": lock_lines,
     "content_digest": digest_lines,
@@ -464,6 +493,11 @@ def newer_ledger(place: Place) -> None:
         assert len(list(ledger.entries(place.store))) == len(before) + 1
 
 
+def newer_batch(place: Place) -> None:
+    (path,) = (place.store / "batches").glob("*.json")
+    newer_sealed(path, Jobs(place.store).all)
+
+
 def newer_answers(place: Place) -> None:
     import sqlite3
 
@@ -497,6 +531,7 @@ NEWER: dict[str, Callable[[Place], None]] = {
         place.versions.root / LAST, lambda: read_sealed(place.versions.root / LAST)
     ),
     "ledger": newer_ledger,
+    "a batch": newer_batch,
     "a plan": lambda place: newer_sealed(place.root / "plan.json", lambda: PlanFile.load(place.root / "plan.json")),
     "answers.sqlite": newer_answers,
 }
@@ -530,4 +565,4 @@ def test_the_versions_of_the_page_are_those_of_the_code() -> None:
     ]
     # raised with a format: then its line in the table, its section and CHANGELOG.md change, too
     assert numbers == [1] * 9
-    assert (ledger.FORMAT, plan_file.FORMAT) == (2, 1)
+    assert (ledger.FORMAT, plan_file.FORMAT, jobs.FORMAT) == (2, 1, 1)
