@@ -28,7 +28,7 @@ from rag.embedding.cache import VectorCache
 from rag.embedding.jobs import Job, Jobs, Left, Line, in_flight, line_id, moved, new_job
 from rag.embedding.plan import Terms
 from rag.embedding.run import Spent, Texts
-from rag.errors import Damaged, OverBudget, Problem, ProviderFailed
+from rag.errors import Damaged, OverBudget, Problem, ProviderFailed, RaglineError
 from rag.ports import BatchState, EmbeddingBatches, Floats, LineAnswer
 from rag.types import RequestLimits, Usage
 
@@ -220,7 +220,7 @@ class Visited:
             )
         if self.exhausted:
             parts.append(
-                f"{counted(self.exhausted, 'text')} brought to no end by batches: `ragline index`, once no batch is open"
+                f"{counted(self.exhausted, 'text')} that batches cannot do: `ragline index` does, once no batch is open"
             )
         until = max((job.expires for job in self.open if job.expires), default=None)
         by = f" (all have ended by {until})" if until and not held else " (a batch may take 24 hours)"
@@ -441,7 +441,7 @@ class Visit:
         try:
             for file_id in filter(None, (job.file_id, *job.files)):
                 await self._batches.remove(file_id)
-        except ProviderFailed as error:
+        except RaglineError as error:  # a key may be allowed less than it takes, and what was bought is here
             self._notes.append(f"the files of batch {job.batch_id} could not be removed there: {error.message}")
             return job
         storage.faultpoint("batch.removed_there")
@@ -462,7 +462,10 @@ class Visit:
     async def _withdraw(self, job: Job) -> None:
         """Forget a batch of which nothing was done, here and at the provider."""
         if job.file_id:
-            await self._batches.remove(job.file_id)
+            try:
+                await self._batches.remove(job.file_id)
+            except RaglineError as error:
+                self._notes.append(f"the file {job.name} could not be removed there: {error.message}")
             storage.faultpoint("batch.withdrawn")
         self._jobs.forget(job)
 

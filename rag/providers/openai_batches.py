@@ -107,7 +107,7 @@ class OpenAIBatches:
     def _answer(self, name: str, line: bytes, texts: Sequence[str]) -> LineAnswer:
         tokens = 0
         try:
-            answered = json.loads(line)
+            answered = _object(line)
             response = answered.get("response")
             if not isinstance(response, dict) or response.get("status_code") != 200:
                 return self._failed(name, response, answered.get("error"), len(texts))
@@ -257,15 +257,17 @@ class OpenAIBatches:
         batches = self._door.client().batches.with_raw_response
         after: str | None = None
         while True:
-            page = _data(await batches.list(limit=_PAGE, after=openai.omit if after is None else after))
+            raw = await batches.list(limit=_PAGE, after=openai.omit if after is None else after)
+            page = _data(raw)
             for batch in page:
                 metadata = batch.get("metadata")
                 if isinstance(metadata, dict) and metadata.get(MARK) == name and not _state(batch).refused:
                     return _id(batch)
-            # the newest come first, and two clocks do not differ by a day
+            # the newest come first, and two clocks do not differ by a week
             created = page[-1].get("created_at") if page else None
-            is_older = isinstance(created, int | float) and created < since.timestamp() - 86_400
-            if len(page) < _PAGE or is_older or _id(page[-1]) == after:
+            is_older = isinstance(created, int | float) and created < since.timestamp() - 7 * 86_400
+            has_more = json_object(raw.http_response.content).get("has_more", len(page) >= _PAGE)
+            if not page or not has_more or is_older or _id(page[-1]) == after:
                 return None
             after = _id(page[-1])
 
@@ -307,6 +309,17 @@ def _lines(path: Path) -> Iterator[tuple[bytes, str]]:
                 page = "a page of HTML" if line.lstrip()[:1] == b"<" else "no answer of a batch"
                 raise BadReply(f"line {number} of the file is {page}")
             yield line, found[1].decode("ascii", "replace")
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    """A line of a file, which may well tell of an error. Raises BadReply."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise BadReply("a line that is no JSON object")
+    return found
 
 
 def _data(raw: Any) -> list[dict[str, Any]]:

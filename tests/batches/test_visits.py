@@ -185,6 +185,7 @@ def test_a_refused_text_is_found_in_the_next_batch_and_left_out_with_its_reason(
     assert desk.jobs == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     ["short", "long", "duplicate", "missing_index", "nan", "inf", "zero", "float16", "wrong_dimension", "other_model"],
@@ -318,6 +319,7 @@ def test_a_file_that_alone_is_over_the_queue_is_cut_into_smaller_ones(desk: Desk
 # -- replies that are lost, half, or somebody else's
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["POST /v1/files", "POST /v1/batches"])
 @pytest.mark.parametrize("fault", ["lost", "reset_late", "half", "500", "html"])
 def test_a_lost_reply_makes_no_second_file_and_no_second_batch(
@@ -331,6 +333,7 @@ def test_a_lost_reply_makes_no_second_file_and_no_second_batch(
     assert sim.all_files() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["GET /v1/batches/", "GET /v1/files/", "DELETE /v1/files/"])
 @pytest.mark.parametrize("fault", ["half", "reset", "html", "429_after_0", "500"])
 def test_what_goes_wrong_on_the_way_back_is_asked_for_again(desk: Desk, sim: Simulator, path: str, fault: str) -> None:
@@ -346,8 +349,9 @@ def test_files_that_cannot_be_removed_are_removed_by_the_next_visit(desk: Desk, 
     desk.visit(TEXTS)
     desk.settled()
     sim.faults({"fault": "403", "path": "DELETE /v1/files/"})
-    with pytest.raises(KeyMissing):
-        desk.visit(TEXTS)
+    found = desk.visit(TEXTS)
+    assert found.missing == 0, "what was bought is here, and may be published"
+    assert "could not be removed there: openai/text-embedding-3-small: 403" in found.notes[0]
     assert np.array_equal(desk.stored(TEXTS), right(TEXTS))
     assert len(desk.spending()) == 1
     sim.faults()
