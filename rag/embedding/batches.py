@@ -167,11 +167,12 @@ def sorted_out(keys: Sequence[bytes], jobs: Sequence[Job]) -> Sorted:
 
 def left_of(line: Line, answer: LineAnswer | None, ended_as: str) -> list[Left]:
     """What a line without vectors leaves to be asked again; not a text that was refused when it was asked for alone."""
+    alone = len(line.keys) == 1  # it may be so because of what its neighbours met
     if answer is None:
-        return [Left(line.keys, "expired", f"the batch ended as {ended_as!r} before it was done")]
+        return [Left(line.keys, "expired", f"the batch ended as {ended_as!r} before it was done", alone)]
     if answer.reason != "refused":
-        return [Left(line.keys, answer.reason, answer.message)]
-    if len(line.keys) == 1:
+        return [Left(line.keys, answer.reason, answer.message, alone)]
+    if alone:
         return []
     named = [key for place, key in enumerate(line.keys) if place in answer.positions] or list(line.keys)
     others = tuple(key for key in line.keys if key not in named)
@@ -447,6 +448,7 @@ class Visit:
         storage.faultpoint("batch.removed_there")
         job = self._jobs.save(moved(job, "cleaned", file_id=None, files=()))
         storage.faultpoint("batch.cleaned")
+        storage.remove_file(self._jobs.texts_path(job))
         return job
 
     def _without(self, job: Job, what: str, remedy: str) -> Job | None:

@@ -143,3 +143,6 @@ def test_what_a_line_without_vectors_leaves() -> None:
     assert (others.keys, others.alone) == ((LINE.keys[0], LINE.keys[2]), False)
     one = replace(LINE, keys=LINE.keys[:1], tokens=(1,))
     assert left_of(one, LineAnswer("n", reason="refused", message="400"), "completed") == []
+    for answer in (None, LineAnswer("n", reason="failed", message="500")):
+        (again,) = left_of(one, answer, "expired")
+        assert again.alone, "one that was suspected stays by itself"

@@ -148,6 +148,21 @@ def test_what_never_comes_is_named_after_three_batches_and_one_may_try_anew(desk
     assert desk.billed() == {1}
 
 
+def test_a_suspected_text_stays_alone_when_its_line_fails_for_another_reason(desk: Desk, sim: Simulator) -> None:
+    sim.batches(refuse="number 6 ")
+    desk.visit(TEXTS)
+    desk.settled()
+    sim.batches(fail_every=1)
+    (second,) = desk.visit(TEXTS).submitted
+    desk.settled()
+    sim.batches(fail_every=0)
+    (third,) = desk.visit(TEXTS).submitted
+    assert [len(line.keys) for line in second.lines] == [len(line.keys) for line in third.lines] == [1, 1, 1, 1]
+    desk.settled()
+    assert len(desk.visit(TEXTS).refused) == 1
+    assert desk.billed() == {1}
+
+
 def test_texts_that_batches_have_given_up_are_tried_anew_where_that_is_asked_for(desk: Desk, sim: Simulator) -> None:
     sim.batches(fail_every=1)
     for _ in range(ROUNDS):
