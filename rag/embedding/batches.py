@@ -396,7 +396,9 @@ class Visit:
         rows: list[tuple[Line, Floats]] = []
         held = 0
         with _texts_of(job, self._jobs.texts_path(job), self._batches.texts) as texts:
-            for answer in self._batches.answers(paths, texts):
+            segments = self._cache.segments()
+            width = segments[0].dimensions if segments else None
+            for answer in self._batches.answers(paths, texts, width):
                 line = waiting.pop(answer.custom_id)
                 read.done += bool(answer.vectors is not None or answer.reason == "wrong")
                 if answer.vectors is None:

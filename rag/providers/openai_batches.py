@@ -6,6 +6,7 @@ reply was lost, or this process died before it could note the id: nothing is beg
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections import Counter
@@ -22,7 +23,15 @@ from rag.providers.address import plain_url
 from rag.providers.check import BadReply
 from rag.providers.door import Door
 from rag.providers.models import MODELS, PROVIDERS
-from rag.providers.openai_api import BYTES_PER_NUMBER, MOST_DIMENSIONS, billed, count_of, json_object, vectors_of
+from rag.providers.openai_api import (
+    BYTES_PER_NUMBER,
+    MOST_DIMENSIONS,
+    billed,
+    count_of,
+    json_object,
+    vector_of,
+    vectors_of,
+)
 from rag.providers.settings import ModelSettings, Surroundings
 from rag.types import EmbeddingIdentity, RequestLimits
 
@@ -86,13 +95,17 @@ class OpenAIBatches:
         """The texts that `line` was given."""
         return list(json.loads(line)["body"]["input"])
 
-    def answers(self, files: Sequence[Path], texts: Callable[[str], Sequence[str] | None]) -> Iterator[LineAnswer]:
+    def answers(
+        self, files: Sequence[Path], texts: Callable[[str], Sequence[str] | None], width: int | None
+    ) -> Iterator[LineAnswer]:
         """What came of each line, in the order of a batch's files, every vector checked.
 
         `texts` gives those of a line by its custom_id, None for a line that was never asked: it is passed over. A line
-        that is answered twice has no answer, for nobody knows which is right.
+        that is answered twice has no answer, for nobody knows which is right. `width` is that of the vectors which the
+        model has given before; where nothing tells it, it is what most lines have.
         """
         ids = Counter(name for path in files for _, name in _lines(path))
+        self._width = self._width or width or _commonest_width(files)
         for path in files:
             for line, name in _lines(path):
                 asked = texts(name)
@@ -118,7 +131,6 @@ class OpenAIBatches:
             vectors = vectors_of(body, texts, self._name, self._width)
         except BadReply as error:
             return LineAnswer(name, tokens=tokens, reason="wrong", message=self._door.without_key(str(error)))
-        self._width = vectors.shape[1]
         return LineAnswer(name, vectors, tokens)
 
     def _failed(self, name: str, response: Any, error: Any, texts: int) -> LineAnswer:
@@ -309,6 +321,16 @@ def _lines(path: Path) -> Iterator[tuple[bytes, str]]:
                 page = "a page of HTML" if line.lstrip()[:1] == b"<" else "no answer of a batch"
                 raise BadReply(f"line {number} of the file is {page}")
             yield line, found[1].decode("ascii", "replace")
+
+
+def _commonest_width(files: Sequence[Path]) -> int | None:
+    """The dimensions that the first vector of most lines has; None where no line has any."""
+    widths: Counter[int] = Counter()
+    for path in files:
+        for line, _ in _lines(path):
+            with contextlib.suppress(BadReply, KeyError, IndexError, TypeError):
+                widths[vector_of(_object(line)["response"]["body"]["data"][0]["embedding"]).size] += 1
+    return widths.most_common(1)[0][0] if widths else None
 
 
 def _object(line: bytes) -> dict[str, Any]:

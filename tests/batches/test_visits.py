@@ -223,6 +223,22 @@ def test_a_wrong_vector_in_a_batch_is_not_stored_and_its_line_goes_again(
     assert set(sim.bill()["texts"].values()) == {1, 2}, "a wrong answer is billed, and has to be bought again"
 
 
+@pytest.mark.parametrize("order", range(4))
+def test_of_a_model_that_nobody_knows_the_vectors_are_as_wide_as_most_of_them(
+    desk: Desk, sim: Simulator, order: int
+) -> None:
+    sim.batches(damage="float16", damaged="number 9 ", seed=order)
+    desk.visit(TEXTS[4:])
+    desk.settled()
+    sim.batches(damage="")
+    desk.visits(TEXTS[4:])
+    assert np.array_equal(desk.stored(TEXTS[4:]), right(TEXTS[4:]))
+    sim.batches(damage="float16", damaged="")
+    desk.visit(TEXTS)
+    desk.settled()
+    assert desk.visit(TEXTS).missing == 4, "those in the cache say how wide"
+
+
 def test_reversed_vectors_are_put_in_order_and_one_for_all_is_refused(desk: Desk, sim: Simulator) -> None:
     sim.batches(damage="reversed", damaged="number 9 ")
     desk.visits(TEXTS)

@@ -14,7 +14,9 @@ import pytest
 
 from rag import storage
 from rag.clock import SystemClock
+from tests.batches.making import NEVER
 from tests.flows.making import CANARY, Project, Server, alive, eventually, project, stopped_itself
+from tests.provider import Options, threaded
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow]
 
@@ -125,6 +127,20 @@ def test_every_ending_has_its_state_and_the_command_its_exit_code(
     (served.folder / "corpus/more.md").write_text("# More\n\nBread is sold on Mondays.\n")
     assert "too early" in ends(6, "FAILED NotPublished")
     ends(2, "FAILED Failed", "--set", 'corpus.include=["*.none"]')
+
+
+def test_batches_are_submitted_and_waited_for(served: Project, server: Server) -> None:
+    with threaded(Options(key=CANARY, batch=NEVER)) as sim:
+        words = ("--batch", *PAID, *KEYED, "--set", f'embedding.base_url="{sim.url}"', "--max-tokens", "10000")
+
+        def ends(state: str) -> None:
+            assert served.index("--runner", "prefect", *words)["exit_code"] == 0
+            run = server.newest()
+            assert f"{run['state_type']} {run['state_name']}" == state
+            assert server.settled(run["id"], len(DONE)) == DONE
+
+        ends("COMPLETED Submitted")
+        ends("COMPLETED Waiting")
 
 
 def test_no_key_and_no_result_is_in_a_file_of_prefect(served: Project, server: Server, refusing: str) -> None:
