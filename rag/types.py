@@ -90,11 +90,13 @@ class EmbeddingIdentity:
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """What one request to a provider may hold."""
+    """What one request to a provider should hold; a single text may go alone up to `tokens_per_text`."""
 
     texts: int
     tokens: int
     tokens_per_text: int
+    first_tokens: int | None = None
+    """Of the first request of several, while nothing has been answered: it goes alone, to learn the account's limits."""
 
 
 @dataclass(frozen=True, slots=True)

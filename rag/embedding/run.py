@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rag import storage
 from rag.counted import counted
+from rag.embedding.batching import Row
 from rag.embedding.cache import VectorCache
 from rag.embedding.plan import Terms
-from rag.errors import OverBudget
+from rag.errors import OverBudget, Problem, ProviderFailed
 from rag.ports import EmbeddingModel
 from rag.types import Usage
+
+Span = tuple[int, int]
+
+BEARABLE: Final = 20
+"""So many texts may be refused whatever their share; one in each request would otherwise be looked for to the end."""
+_BEARABLE_SHARE: Final = 0.05
+_NAMED: Final = 3
 
 
 @dataclass(slots=True)
@@ -31,12 +40,17 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """One request: the positions of its texts among all that is sent, and their tokens."""
+class Texts:
+    """What is sent, by position: the cache key of each, its tokens, and where the texts and their names come from."""
 
-    start: int
-    end: int
+    keys: NDArray[np.uint8]
+    """uint8 [n, 32]"""
     tokens: NDArray[np.uint32]
+    """uint32 [n]"""
+    read: Callable[[int, int], list[str]]
+    """The texts of a half-open range of positions."""
+    name: Callable[[int], str]
+    """The chunk_id of a position, for people."""
 
 
 @dataclass(slots=True)
@@ -48,66 +62,127 @@ class Sender:
     terms: Terms
     concurrency: int
     spent: Spent = field(default_factory=Spent)
+    refused: dict[int, str] = field(default_factory=dict)
+    """The positions of texts that the provider will not take, and its reason."""
     billed: Callable[[], None] = lambda: None
     """Called as soon as an answer is counted in `spent`, before it is stored: the ledger's open entry hangs on it."""
     _reserved: int = 0
-    _left: int = 0
-    """Tokens whose requests have not begun."""
+    _planned: int = 0
+    """Tokens of all that is to be sent."""
 
-    async def send(
-        self,
-        requests: Sequence[Request],
-        keys: NDArray[np.uint8],
-        texts: Callable[[int, int], list[str]],
-        progress: Callable[[], None],
-    ) -> None:
-        """Send the requests in order, at most `concurrency` at once.
+    async def send(self, texts: Texts, progress: Callable[[], None]) -> None:
+        """Send all texts in order, at most `concurrency` requests at once.
 
-        `keys` uint8 [n, 32] and `texts(start, end)` are by position. The first failure stops new requests; those in
-        flight are finished and stored, then it is raised. Raises OverBudget, ProviderFailed, StorageFailed.
+        A request that is refused for what a text holds is split until that text is found; it goes to `refused`, and the
+        rest goes on. The first other failure stops new requests; those in flight are finished and stored, then it is
+        raised. Raises OverBudget, ProviderFailed, StorageFailed.
         """
-        waiting = iter(requests)
-        self._left = sum(int(request.tokens.sum()) for request in requests)
+        row = Row(texts.tokens)
+        self._planned = int(row.tokens.sum())
+        spans = self._spans(row)
         failure: list[BaseException] = []
 
-        async def worker() -> None:
-            for request in waiting:
+        async def worker(few: Iterator[Span]) -> None:
+            for span in few:
                 if failure:
                     return
                 try:
-                    await self._send(request, keys, texts(request.start, request.end))
+                    await self._send(span, texts)
                     progress()
                 except Exception as error:  # noqa: BLE001 - kept, and raised when the others have stored theirs
                     failure.append(error)
                     return
 
-        await asyncio.gather(*(worker() for _ in range(min(self.concurrency, len(requests)))))
+        if self.model.limits.first_tokens is not None and (first := next(spans, None)):
+            await worker(iter([first]))  # alone: what it learns decides how large the others are
+        await asyncio.gather(*(worker(spans) for _ in range(min(self.concurrency, len(row)))))
         if failure:
             raise failure[0]
 
-    async def _send(self, request: Request, keys: NDArray[np.uint8], texts: list[str]) -> None:
-        planned = int(request.tokens.sum())
+    def _spans(self, row: Row) -> Iterator[Span]:
+        start = 0
+        while start < len(row):
+            end = row.end(start, self.model.limits)
+            yield start, end
+            start = end
+
+    async def _send(self, span: Span, texts: Texts) -> None:
+        """Send a request, and where a text of it is refused, its parts: at most two for each halving."""
+        start, end = span
+        try:
+            await self._ask(span, texts)
+        except ProviderFailed as error:
+            if not error.splittable:
+                raise self._named(error, span, texts) from error
+            if end - start == 1:
+                self._refuse(start, error)
+                return
+            parts = _parts(span, error.positions)
+        else:
+            return
+        for part in parts:
+            await self._send(part, texts)
+
+    async def _ask(self, span: Span, texts: Texts) -> None:
+        start, end = span
+        planned = int(texts.tokens[start:end].sum())
         # reserved before sending, so that requests in flight can never cross the cap together
-        if not self.terms.allows(self.spent.tokens + self._reserved + planned):
+        if self.terms.crossed(self.spent.tokens + self._reserved + planned):
             raise self._over(planned)
         self._reserved += planned
-        self._left -= planned
         try:
             storage.faultpoint("embed.before_request")
-            answer = await self.model.embed(texts, "passage")
+            answer = await self.model.embed(texts.read(start, end), "passage")
         finally:
             self._reserved -= planned
         self.spent.requests += 1
         self.spent.tokens += answer.tokens
         self.billed()
         storage.faultpoint("embed.answered")
-        self.cache.add(keys[request.start : request.end], answer.vectors, request.tokens)
-        self.spent.texts += len(texts)
+        self.cache.add(texts.keys[start:end], answer.vectors, texts.tokens[start:end])
+        self.spent.texts += end - start
         storage.faultpoint("embed.stored")
+
+    def _refuse(self, position: int, error: ProviderFailed) -> None:
+        self.refused[position] = error.message
+        done = self.spent.texts + len(self.refused)
+        if len(self.refused) > max(BEARABLE, _BEARABLE_SHARE * done):
+            what = f"{len(self.refused):,} of {counted(done, 'text')} were refused, the last: {error.message}"
+            raise ProviderFailed.at(self.model.identity.name, what, error.problems[0].remedy) from error
+
+    @staticmethod
+    def _named(error: ProviderFailed, span: Span, texts: Texts) -> ProviderFailed:
+        """The same error, with the texts that were asked for."""
+        start, end = span
+        names = ", ".join(texts.name(at) for at in range(start, min(end, start + _NAMED)))
+        more = f" and {end - start - _NAMED:,} more" if end - start > _NAMED else ""
+        what = f"{counted(end - start, 'text')} of this request: {names}{more}"
+        remedy = "they are not stored, what was answered is; the next run sends them again"
+        return ProviderFailed(error.message, [*error.problems, Problem("texts", what, remedy)])
 
     def _over(self, planned: int) -> OverBudget:
         used = self.spent.tokens + self._reserved
-        what, remedy = self.terms.refusal(self.model.identity.name, used, planned, self._left)
-        if self.spent.requests:
+        rest = max(planned, self._planned - used)
+        what, remedy = self.terms.refusal(self.model.identity.name, used, planned, rest)
+        if used:
             what += f"; {counted(self.spent.texts, 'text')} of this run paid and kept"
         return OverBudget.at("embedding", what, remedy)
+
+
+def _parts(span: Span, positions: Sequence[int]) -> list[Span]:
+    """What to send in place of a refused request: the texts that were named each alone, the rest between them; else halves.
+
+    >>> _parts((10, 18), []), _parts((10, 18), [3])
+    ([(10, 14), (14, 18)], [(10, 13), (13, 14), (14, 18)])
+    """
+    start, end = span
+    named = sorted({start + at for at in positions if 0 <= at < end - start})
+    if not named:
+        middle = (start + end) // 2
+        return [(start, middle), (middle, end)]
+    parts: list[Span] = []
+    for at in named:
+        parts += [(start, at)] if at > start else []
+        parts.append((at, at + 1))
+        start = at + 1
+    return [*parts, (start, end)] if start < end else parts

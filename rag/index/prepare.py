@@ -6,12 +6,13 @@ a chunk.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.digest import canonical, digest, text_keys
-from rag.index.tables import DocumentRow, writing
+from rag.index.tables import DocumentRow, DocumentTable, writing
 from rag.ports import Chunker
 from rag.storage import create
 from rag.types import Chunk, Document, EmbeddingIdentity, Excluded, Json
@@ -82,7 +83,11 @@ class Spool:
 
     def sent(self, rows: Iterable[int]) -> list[str]:
         """The texts sent of these rows, which are cheapest in ascending order."""
-        return [self._read(row // SPOOL_ROWS)[row % SPOOL_ROWS].sent for row in rows]
+        return [self.chunk(row).sent for row in rows]
+
+    def chunk(self, row: int) -> Chunk:
+        """One row."""
+        return self._read(row // SPOOL_ROWS)[row % SPOOL_ROWS]
 
     def _read(self, number: int) -> list[Chunk]:
         if number != self._number:
@@ -218,6 +223,47 @@ def _document_row(document: Document, chunks: int) -> DocumentRow:
         document.reader,
         json.dumps(dict(document.metadata), ensure_ascii=False, sort_keys=True),
         chunks,
+    )
+
+
+def without(prepared: Prepared, reasons: Mapping[bytes, str]) -> Prepared:
+    """The same corpus without the chunks of these keys, which a provider refused; each is a row of `excluded`.
+
+    The files in the folder are written anew. Equal when nothing has such a key. Raises StorageFailed.
+    """
+    gone = np.array([key.tobytes() in reasons for key in prepared.keys], np.bool_) if reasons else np.zeros(0, np.bool_)
+    if not gone.any():
+        return prepared
+    keys, tokens = prepared.keys[~gone], prepared.tokens[~gone]
+    lost: dict[str, list[tuple[Chunk, str]]] = {}
+    spooled = prepared.folder / "spool.arrow"
+    with create(spooled, durable=False) as sink:
+        spool = _SpoolWriter(sink)
+        for row, chunk in enumerate(prepared.spool()):
+            if gone[row]:
+                lost.setdefault(chunk.doc_id, []).append((chunk, reasons[prepared.keys[row].tobytes()]))
+            else:
+                spool.add(chunk)
+        spool.close()
+    excluded = list(prepared.excluded)
+    path = prepared.folder / "documents.parquet"
+    before = DocumentTable(path)
+    with contextlib.closing(before), writing(DocumentRow, path) as table:
+        for document in before:
+            chunks = lost.get(document.doc_id, [])
+            for chunk, why in chunks:
+                place = (document.doc_id, chunk.start, chunk.end)
+                excluded.append(Excluded(document.source, "embed", "refused", why, *place))
+            table.add(replace(document, chunks=document.chunks - len(chunks)))
+    excluded.sort(key=_excluded_order)
+    refused: list[Json] = [[row.doc_id, row.start, row.end] for row in excluded if row.stage == "embed"]
+    return replace(
+        prepared,
+        keys=keys,
+        tokens=tokens,
+        first=first_rows(keys),
+        excluded=tuple(excluded),
+        digest=digest([prepared.digest, refused]),
     )
 
 

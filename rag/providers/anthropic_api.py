@@ -9,6 +9,7 @@ from typing import Any
 from rag.providers.chat import DoorChat
 from rag.providers.check import BadReply
 from rag.providers.door import Reply
+from rag.providers.limits import Load
 from rag.providers.models import unknown
 from rag.providers.openai_api import count_of
 from rag.providers.settings import ModelSettings, Surroundings
@@ -69,11 +70,12 @@ class AnthropicChat(DoorChat):
 
     def _reply(self, text: str, model: Any, finish: str, usage: Any, headers: Any) -> Reply[Completion]:
         read, written = count_of(usage, "input_tokens"), count_of(usage, "output_tokens")
+        billed = None
         if read is not None:
-            # what a cache of the provider served is counted apart
-            read += count_of(usage, "cache_read_input_tokens") or 0
+            # what a cache of the provider served is counted apart, and not under its limits
             read += count_of(usage, "cache_creation_input_tokens") or 0
-        billed = None if read is None or written is None else read + written
+            billed = None if written is None else Load(read, written)
+            read += count_of(usage, "cache_read_input_tokens") or 0
         completion = Completion(
             self._door.without_key(text),
             self._door.without_key(str(model or self._model)),

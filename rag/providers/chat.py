@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, Final
 
 from rag.providers.door import Door, Reply
+from rag.providers.limits import Load
 from rag.providers.openai_api import json_object
 from rag.providers.settings import ModelSettings, Surroundings
 from rag.types import Completion, Message
@@ -46,9 +47,9 @@ class DoorChat(ABC):
         """Close the connections of the running loop."""
         await self._door.close()
 
-    def _size(self, messages: Sequence[Message], max_tokens: int) -> tuple[int, int]:
-        """Tokens to reserve, and bytes that the reply may have."""
-        return self._door.estimate([m.content for m in messages]) + max_tokens, max_tokens * _BYTES_PER_TOKEN
+    def _size(self, messages: Sequence[Message], max_tokens: int) -> tuple[Load, int]:
+        """What to reserve, and bytes that the reply may have."""
+        return Load(self._door.estimate([m.content for m in messages]), max_tokens), max_tokens * _BYTES_PER_TOKEN
 
     @abstractmethod
     def _create(self) -> Any:

@@ -17,7 +17,7 @@ from rag.errors import KeyMissing, ProviderFailed, RaglineError, UnknownModel
 from rag.providers import retry
 from rag.providers.address import on_this_machine, other_server, plain_url
 from rag.providers.check import BadReply
-from rag.providers.limits import CREDIT, Budget, shared_budget
+from rag.providers.limits import PROBE, Budget, Grant, Load, shared_budget
 from rag.providers.models import PROVIDERS
 from rag.providers.prices import price
 from rag.providers.retry import MOST, Backoff, Failure
@@ -32,14 +32,15 @@ STREAM_TIMES: Final = 10.0
 FREE_ROOM: Final = 1 << 20
 """Bytes that any reply may have, whatever was asked: a refusal may be a page."""
 _room: ContextVar[int] = ContextVar("_room", default=FREE_ROOM)
+_grant: ContextVar[Grant | None] = ContextVar("_grant", default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Reply(Generic[V]):
-    """A good answer: its value, what was billed (None where the server does not say) and its headers."""
+    """A good answer: its value, what it counts for (None where the server does not say) and its headers."""
 
     value: V
-    tokens: int | None
+    billed: Load | None
     headers: Mapping[str, str]
 
 
@@ -63,7 +64,6 @@ class Door:
             settings.requests_per_minute,
             settings.tokens_per_minute,
             settings.concurrency,
-            probe=not self.base_url,
         )
 
     def client(self) -> Any:
@@ -93,10 +93,10 @@ class Door:
         """What a server says, without the key that it was sent."""
         return self._key.hide_itself(text) if self._key else text
 
-    def tokens_per_request(self, most: int) -> int:
-        """What one request may hold: the provider's limit, and no more than the budget can ever grant."""
-        per_minute = self._settings.tokens_per_minute
-        return most if per_minute is None else max(1, min(most, int(CREDIT * per_minute)))
+    def request_tokens(self, most: int) -> tuple[int, int | None]:
+        """Tokens that one request should hold, of at most so many, and the first of several, while none was answered."""
+        best = self.budget.best_size(most)
+        return best, min(best, PROBE) if self.budget.probing else None
 
     def estimate(self, texts: Iterable[str]) -> int:
         """Tokens to reserve: exact where a counter was given, else from bytes at the rate of what was billed so far."""
@@ -111,26 +111,26 @@ class Door:
         self._bytes += sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
         self._billed += billed
 
-    async def send(self, tokens: int, room: int, call: Callable[[], Awaitable[Reply[V]]]) -> V:
+    async def send(self, load: Load, room: int, call: Callable[[], Awaitable[Reply[V]]]) -> V:
         """Send one request and give its value; the reply is whole within `timeout`. Raises as `stream` does."""
 
         async def once() -> AsyncGenerator[str | Reply[V]]:
             yield await call()
 
-        async with contextlib.aclosing(self.stream(tokens, room, once)) as items:
+        async with contextlib.aclosing(self.stream(load, room, once)) as items:
             async for item in items:
                 if not isinstance(item, str):
                     return item.value
         raise AssertionError("a stream ends with a reply or an error")
 
     async def stream(
-        self, tokens: int, room: int, start: Callable[[], AsyncGenerator[str | Reply[V]]]
+        self, load: Load, room: int, start: Callable[[], AsyncGenerator[str | Reply[V]]]
     ) -> AsyncGenerator[str | Reply[V]]:
         """Pieces as they come, then the Reply; tried again, by the table, only before the first piece.
 
         Parameters
         ----------
-        tokens : what to reserve
+        load : what to reserve
         room : bytes that a right reply may have at most, beside FREE_ROOM
 
         Raises ProviderFailed, KeyMissing, UnknownModel.
@@ -139,9 +139,10 @@ class Door:
         tries: Counter[str] = Counter()
         while True:
             begun = False
-            async with self.budget.reserve(tokens) as grant:
+            async with self.budget.reserve(load, again=tries["rate"] > 0) as grant:
                 try:
                     _room.set(FREE_ROOM + room)
+                    _grant.set(grant)
                     end = asyncio.get_running_loop().time() + STREAM_TIMES * self._settings.timeout
                     async with contextlib.aclosing(start()) as items:
                         while (item := await self._next(items, end)) is not None:
@@ -149,7 +150,7 @@ class Door:
                                 begun = True
                                 yield item
                                 continue
-                            self.budget.settle(grant, tokens if item.tokens is None else item.tokens, item.headers)
+                            self.budget.settle(grant, item.billed, item.headers)
                             yield item
                             return
                     raise BadReply("it ended before it was whole")  # noqa: TRY301 - one place judges all failures
@@ -160,8 +161,10 @@ class Door:
                 tries[failure.rule.kind] += 1
                 final = begun or tries[failure.rule.kind] >= failure.rule.attempts or tries.total() >= MOST
                 wait = self._wait(failure, backoff, tries[failure.rule.kind])
-                if failure.rule.waits == "everyone":
-                    self.budget.refused(wait)
+                if failure.rule.kind == "rate":
+                    self.budget.refused(grant, wait, failure.headers)
+                elif failure.rule.waits == "everyone":
+                    self.budget.pause(wait)
             if final or wait > self._settings.patience:
                 break
             if failure.rule.waits != "everyone":
@@ -185,6 +188,7 @@ class Door:
         while True:
             try:
                 _room.set(FREE_ROOM + room)
+                _grant.set(None)
                 async with asyncio.timeout(self._settings.timeout + seconds):
                     return await call()
             except RaglineError:
@@ -220,7 +224,7 @@ class Door:
         http = library.DefaultAsyncHttpxClient(
             trust_env=not on_this_machine(self._url),
             headers={"accept-encoding": "identity"},
-            event_hooks={"response": [hook(_room.get)]},
+            event_hooks={"request": [self._went], "response": [hook(_room.get)]},
         )
         return getattr(library, client)(
             api_key=self._key.reveal(),
@@ -229,6 +233,11 @@ class Door:
             max_retries=0,
             http_client=http,
         )
+
+    async def _went(self, _: object) -> None:
+        """The clients call this when a request is made up and goes out."""
+        if grant := _grant.get():
+            self.budget.went(grant)
 
     def _classified(self, error: Exception) -> Failure:
         if isinstance(error.__cause__, BadReply):  # anthropic's library calls whatever a hook raises a lost connection

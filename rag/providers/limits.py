@@ -1,9 +1,7 @@
 """Requests and tokens per minute as one budget: reserved before sending, corrected by what the provider answers.
 
-The ledger is a pair of buckets that fill continuously, as the hosted providers describe theirs. It is credited to at
-most 97 % of capacity: a server charges a request later than it is debited here, and what its full bucket lets run over
-must not be counted on. The promise: in any w seconds at most 0.97 L + L w / 60 tokens (and requests) are granted under
-a limit of L a minute.
+One budget serves all callers of an account and model, in the order in which they ask; what it may grant is what the
+meters of all its limits allow (meter.py). The first request goes alone and small, so that its reply can tell the limits.
 """
 
 from __future__ import annotations
@@ -13,82 +11,72 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakValueDictionary
 
 from rag.clock import Clock
+from rag.providers.meter import MINUTE, Meter
+from rag.providers.told import told_by
 
-CREDIT: Final = 0.97
 # the first in the queue looks again this often: a reply may have given tokens back or told of a new limit
 _LOOK: Final = 0.25
 _LEAST: Final = 1e-4
+_MORE: Final = 1.0
+_IDLE: Final = 5.0
+"""After so many seconds without a reply what a window or others left is unknown: one request goes first."""
+_BESIDE: Final = 0.05
+"""Seconds within which requests may arrive in another order than they went."""
+PROBE: Final = 256
+"""Tokens of the first request of several: a bucket that is nearly empty has room for them too."""
+_A_SECOND: Final = 4
+"""Requests: small enough for a bucket of one second's worth, few enough to cost little."""
+_SMALLEST: Final = 2048
 
 
-class Bucket:
-    """One limit a minute, filling continuously. Arithmetic over the times it is given, nothing else."""
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a request counts for under each limit."""
 
-    __slots__ = ("_at", "_ceiling", "_level", "limit")
+    input: float
+    output: float = 0.0
 
-    def __init__(self, limit: float | None, now: float) -> None:
-        self._ceiling = limit
-        self.limit = limit
-        self._level = CREDIT * (limit or 0.0)
-        self._at = now
-
-    def wait(self, amount: float, now: float) -> float:
-        """Seconds until the amount is there. More than the capacity waits for a full bucket and leaves a debt."""
-        if self.limit is None:
-            return 0.0
-        self._fill(now)
-        lacking = min(amount, CREDIT * self.limit) - self._level
-        return max(0.0, lacking * 60.0 / self.limit)
-
-    def take(self, amount: float, now: float) -> None:
-        """Debit (credit, when negative). The level may go below zero, never over the credited share."""
-        if self.limit is not None:
-            self._fill(now)
-            self._level = min(self._level - amount, CREDIT * self.limit)
-
-    def learn(self, limit: float | None, remaining: float | None, flying: float, now: float) -> None:
-        """What a reply says: the account's limit, and what was left, perhaps without what is still in flight.
-
-        A limit from the settings stays the ceiling: the account may allow more than we were told to use. `remaining`
-        only ever lowers the level, so that a header that is one reply old cannot raise it wrongly.
-        """
-        self._fill(now)
-        if limit is not None and limit > 0:
-            new = limit if self._ceiling is None else min(self._ceiling, limit)
-            if self.limit is None:
-                self._level = CREDIT * new - flying
-            self.limit = new
-        if self.limit is not None:
-            left = CREDIT * self.limit if remaining is None else min(CREDIT * self.limit, remaining - flying)
-            self._level = min(self._level, left)
-
-    def drain(self, now: float) -> None:
-        """Refused for want of this: whatever we believed, nothing is left."""
-        self._fill(now)
-        self._level = min(self._level, 0.0)
-
-    def _fill(self, now: float) -> None:
-        if self.limit is not None:
-            self._level = min(CREDIT * self.limit, self._level + max(0.0, now - self._at) * self.limit / 60.0)
-        self._at = max(self._at, now)
+    def of(self, limit: str) -> float:
+        match limit:
+            case "requests":
+                return 1.0
+            case "input-tokens":
+                return self.input
+            case "output-tokens":
+                return self.output
+        return self.input + self.output
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Grant:
     """A reservation in flight."""
 
-    tokens: float
+    load: Load
+    sent_at: float
+    """When it was granted, or, once that is known, went out."""
+    marks: dict[str, float] = field(default_factory=dict)
+    """For each limit all that was sent so far, this request included."""
+    counted: bool = True
+
+
+class _Place:
+    """A place in the queue."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.turn: asyncio.Future[None] = self.loop.create_future()
 
 
 class Budget:
     """What may be sent now, shared by all callers of one account and model, in the order in which they ask.
 
     Works from several event loops and threads at once: a lock guards the arithmetic, and a waiter is woken in the loop
-    that it waits in. With `probe`, the first request goes alone, so that its reply can tell the limits.
+    that it waits in. A request that was refused goes before those that were not sent yet.
     """
 
     def __init__(
@@ -97,132 +85,187 @@ class Budget:
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
         concurrency: int = 8,
-        *,
-        probe: bool = False,
     ) -> None:
         now = clock.monotonic()
         self._clock = clock
-        self._requests = Bucket(requests_per_minute, now)
-        self._tokens = Bucket(tokens_per_minute, now)
+        self._meters = {"requests": Meter(requests_per_minute, now), "tokens": Meter(tokens_per_minute, now)}
         self._concurrency = concurrency
-        self._probing = probe
-        self._flying = 0
-        self._flying_tokens = 0.0
+        self._probing = True
+        self._replied = now
+        self._flying: list[Grant] = []
         self._paused_until = now
-        self._queue: deque[asyncio.Future[None]] = deque()
+        self._again: deque[_Place] = deque()
+        self._queue: deque[_Place] = deque()
         self._lock = threading.Lock()
 
+    @property
+    def probing(self) -> bool:
+        """Whether nothing has been answered yet."""
+        return self._probing
+
+    @property
+    def limits(self) -> tuple[float | None, float | None]:
+        """Requests and tokens a minute, as far as known: the tightest of each kind."""
+        with self._lock:
+            tokens = [m.limit for name, m in self._meters.items() if name != "requests" and m.limit is not None]
+            return self._meters["requests"].limit, min(tokens, default=None)
+
+    def best_size(self, most: int) -> int:
+        """Tokens that a request should hold, of at most so many: where requests are the scarcer, more."""
+        return best_size(most, *self.limits)
+
     @contextlib.asynccontextmanager
-    async def reserve(self, tokens: float) -> AsyncIterator[Grant]:
-        """Wait for the turn, a place in flight, one request and this many tokens; keep the place to the block's end."""
-        grant = await self._granted(tokens)
+    async def reserve(self, load: Load, *, again: bool = False) -> AsyncIterator[Grant]:
+        """Wait for the turn, a place in flight and room under every limit; keep the place to the block's end."""
+        grant = await self._granted(load, again=again)
         try:
             yield grant
         finally:
             with self._lock:
-                self._flying -= 1
-                self._flying_tokens -= grant.tokens
-                self._probing = False
+                self._flying.remove(grant)
                 self._wake()
 
-    def settle(self, grant: Grant, tokens: float, headers: Mapping[str, str]) -> None:
-        """Correct a reservation by what was billed, and the ledger by what the reply's headers say."""
-        told = {name: _number(headers, kinds) for name, kinds in _HEADERS.items()}
+    def settle(self, grant: Grant, billed: Load | None, headers: Mapping[str, str]) -> None:
+        """Correct a reservation by what was billed, and the meters by what the reply's headers say."""
         with self._lock:
-            now = self._clock.monotonic()
-            self._tokens.take(tokens - grant.tokens, now)
-            self._flying_tokens += tokens - grant.tokens
-            grant.tokens = tokens
-            self._requests.learn(told["limit_requests"], told["remaining_requests"], self._flying - 1, now)
-            others = self._flying_tokens - grant.tokens
-            self._tokens.learn(told["limit_tokens"], told["remaining_tokens"], others, now)
+            now = self._replied = self._clock.monotonic()
+            self._probing = False
+            if billed is not None:
+                self._count(grant, billed, now)
+            self._learn(grant, headers, now)
+            self._wake()
+
+    def refused(self, grant: Grant, seconds: float, headers: Mapping[str, str]) -> None:
+        """Too many requests: it did not count, and everyone waits, once: the latest end holds, not the sum."""
+        with self._lock:
+            now = self._replied = self._clock.monotonic()
+            told = told_by(headers, self._clock.utc())
+            left = {name: told[name].remaining if name in told else None for name in self._meters}
+            short = [name for name, rest in left.items() if rest is None or rest < grant.load.of(name)]
+            wanted = {name: grant.load.of(name) for name in self._meters}
+            self._count(grant, None, now)
+            self._learn(grant, headers, now)
+            if not self._probing and any(self._meters[name].limit for name in short):
+                seconds += min(seconds, _MORE)  # the server's word supposes that nobody else uses the account
+            until = now + seconds
+            self._paused_until = max(self._paused_until, until)
+            for name in short or self._meters:
+                self._meters[name].refuse(wanted[name], until, now, surprising=not self._probing)
 
     def pause(self, seconds: float) -> None:
-        """Let nobody send for so long. Ten refusals at once pause once: the latest end counts, not the sum."""
+        """Let nobody send for so long. Ten refusals at once pause once."""
         with self._lock:
             self._paused_until = max(self._paused_until, self._clock.monotonic() + seconds)
 
-    def refused(self, seconds: float) -> None:
-        """Too many requests: nothing is left, and everyone waits."""
-        self.pause(seconds)
-        with self._lock:
-            now = self._clock.monotonic()
-            self._requests.drain(now)
-            self._tokens.drain(now)
+    def went(self, grant: Grant) -> None:
+        """The request is on its way now: the time from which the server's word counts."""
+        grant.sent_at = self._clock.monotonic()
 
-    async def _granted(self, tokens: float) -> Grant:
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def _granted(self, load: Load, *, again: bool) -> Grant:
+        place = _Place()
+        queue = self._again if again else self._queue
         with self._lock:
-            self._queue.append(place)
+            queue.append(place)
             self._wake()
         try:
-            await place
             while True:
+                await place.turn
                 with self._lock:
-                    wait = self._wait(tokens)
-                    if wait <= 0.0:
-                        return self._take(tokens)
+                    if self._head() is place:
+                        wait = self._wait(load)
+                        if wait <= 0.0:
+                            return self._take(load)
+                    else:  # a refused one came before it
+                        place.turn = place.loop.create_future()
+                        continue
                 await self._clock.sleep(max(_LEAST, min(wait, _LOOK)))
         finally:
             with self._lock:
-                self._queue.remove(place)
+                queue.remove(place)
                 self._wake()
 
-    def _wait(self, tokens: float) -> float:
+    def _wait(self, load: Load) -> float:
         now = self._clock.monotonic()
-        return max(self._paused_until - now, self._requests.wait(1.0, now), self._tokens.wait(tokens, now))
+        waits = [meter.wait(load.of(name), now) for name, meter in self._meters.items()]
+        return max(self._paused_until - now, *waits)
 
-    def _take(self, tokens: float) -> Grant:
+    def _take(self, load: Load) -> Grant:
         now = self._clock.monotonic()
-        self._requests.take(1.0, now)
-        self._tokens.take(tokens, now)
-        self._flying += 1
-        self._flying_tokens += tokens
-        return Grant(tokens)
+        grant = Grant(load, now)
+        for name, meter in self._meters.items():
+            meter.take(load.of(name), now)
+            grant.marks[name] = meter.total
+        self._flying.append(grant)
+        return grant
+
+    def _count(self, grant: Grant, billed: Load | None, now: float) -> None:
+        """Count a request as it was billed; None: it was not taken at all."""
+        for name, meter in self._meters.items():
+            more = (billed.of(name) if billed else 0.0) - grant.load.of(name)
+            if more and name in grant.marks:
+                meter.correct(more, grant.sent_at, now)
+                for other in self._flying[self._flying.index(grant) :]:
+                    if name in other.marks:
+                        other.marks[name] += more
+        if billed is not None:
+            grant.load = billed
+        grant.counted = billed is not None
+
+    def _learn(self, grant: Grant, headers: Mapping[str, str], now: float) -> None:
+        for name, told in told_by(headers, self._clock.utc()).items():
+            meter = self._meters.get(name)
+            if meter is None:
+                if told.limit is None:
+                    continue
+                meter = self._meters[name] = Meter(None, now)
+            after = meter.total - grant.marks.get(name, meter.total)
+            beside = sum(
+                other.load.of(name)
+                for other in self._flying
+                if 0.0 <= other.sent_at - grant.sent_at < _BESIDE and other is not grant
+            )
+            own = grant.load.of(name) if grant.counted else 0.0
+            meter.observe(told, own, after, min(beside, after), grant.sent_at, now)
+
+    def _head(self) -> _Place | None:
+        return self._again[0] if self._again else self._queue[0] if self._queue else None
 
     def _wake(self) -> None:
         """Call the first in the queue when there is room in flight. Under the lock."""
-        if not self._queue or self._flying >= (1 if self._probing else self._concurrency):
-            return
-        place = self._queue[0]
         # a loop that was closed over its waiters will never take the turn; they are forgotten with it
-        while place.get_loop().is_closed():
-            self._queue.popleft()
-            if not self._queue:
-                return
-            place = self._queue[0]
-        place.get_loop().call_soon_threadsafe(_call, place)
+        for queue in (self._again, self._queue):
+            while queue and queue[0].loop.is_closed():
+                queue.popleft()
+        place = self._head()
+        if place is not None and len(self._flying) < (1 if self._alone() else self._concurrency):
+            place.loop.call_soon_threadsafe(_call, place)
+
+    def _alone(self) -> bool:
+        """Whether the next request is to go alone, to tell what may follow."""
+        if self._probing:
+            return True
+        idle = not self._flying and self._clock.monotonic() - self._replied > _IDLE
+        return idle and not all(meter.settled for meter in self._meters.values() if meter.limit is not None)
 
 
-def _call(place: asyncio.Future[None]) -> None:
-    if not place.done():
-        place.set_result(None)
+def _call(place: _Place) -> None:
+    if not place.turn.done():
+        place.turn.set_result(None)
 
 
-_HEADERS: Mapping[str, tuple[str, ...]] = {
-    "limit_requests": ("x-ratelimit-limit-requests", "anthropic-ratelimit-requests-limit"),
-    "remaining_requests": ("x-ratelimit-remaining-requests", "anthropic-ratelimit-requests-remaining"),
-    "limit_tokens": (
-        "x-ratelimit-limit-tokens",
-        "anthropic-ratelimit-tokens-limit",
-        "anthropic-ratelimit-input-tokens-limit",
-    ),
-    "remaining_tokens": (
-        "x-ratelimit-remaining-tokens",
-        "anthropic-ratelimit-tokens-remaining",
-        "anthropic-ratelimit-input-tokens-remaining",
-    ),
-}
+def best_size(most: int, requests: float | None, tokens: float | None) -> int:
+    """Tokens that a request should hold under limits a minute.
 
-
-def _number(headers: Mapping[str, str], names: tuple[str, ...]) -> float | None:
-    """The first of these headers that holds a number of at least zero, or None."""
-    for name in names:
-        with contextlib.suppress(ValueError):
-            value = float(headers.get(name, ""))
-            if 0.0 <= value < float("inf"):
-                return value
-    return None
+    >>> best_size(300_000, 3_000, 1_000_000), best_size(300_000, 60, 5_000_000), best_size(300_000, None, None)
+    (4166, 104166, 300000)
+    """
+    if tokens is None:
+        return most
+    a_second = tokens / MINUTE
+    size = max(a_second / _A_SECOND, min(_SMALLEST, a_second))
+    if requests:
+        size = max(size, 1.25 * tokens / requests)
+    return max(1, min(most, int(size)))
 
 
 _shared: WeakValueDictionary[Hashable, Budget] = WeakValueDictionary()
@@ -235,14 +278,11 @@ def shared_budget(
     requests_per_minute: float | None,
     tokens_per_minute: float | None,
     concurrency: int,
-    *,
-    probe: bool,
 ) -> Budget:
     """The one budget of this process for an account and model under these limits."""
     key = (account, id(clock), requests_per_minute, tokens_per_minute, concurrency)
     with _shared_lock:
         budget = _shared.get(key)
         if budget is None:
-            budget = Budget(clock, requests_per_minute, tokens_per_minute, concurrency, probe=probe)
-            _shared[key] = budget
+            budget = _shared[key] = Budget(clock, requests_per_minute, tokens_per_minute, concurrency)
         return budget

@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from rag.errors import ProviderFailed, SettingsError
 from rag.ports import Embedded, Floats
 from rag.providers.check import BadReply, in_order, model_as_asked, not_one_for_all
 from rag.providers.door import Door, Reply
+from rag.providers.limits import Load
 from rag.providers.models import MODELS
 from rag.providers.settings import ModelSettings, Surroundings
 from rag.types import EmbeddingIdentity, RequestLimits, Role
@@ -48,8 +50,13 @@ class OpenAIEmbedding:
             settings.provider, self._name, self._door.base_url, dimensions=settings.dimensions
         )
         per_text = known.tokens_per_text if known else 8192
-        per_request = self._door.tokens_per_request(300_000 if own else 8 * 8192)
-        self.limits = RequestLimits(2048 if own else 256, max(per_text, per_request), per_text)
+        self._most = RequestLimits(2048 if own else 256, 300_000 if own else max(per_text, 8 * 8192), per_text)
+
+    @property
+    def limits(self) -> RequestLimits:
+        """What one request should hold, as far as the limits of the account are known by now."""
+        tokens, first = self._door.request_tokens(self._most.tokens)
+        return replace(self._most, tokens=tokens, first_tokens=first)
 
     async def embed(self, texts: Sequence[str], role: Role) -> Embedded:  # noqa: ARG002 - one space for both roles
         """Embed one request's worth of texts, none of them empty; vectors are float32 [n, d] as received.
@@ -60,7 +67,7 @@ class OpenAIEmbedding:
             raise ProviderFailed.at(self.identity.name, "an empty text has no embedding", "leave empty texts out")
         tokens = self._door.estimate(texts)
         room = len(texts) * (self._width or MOST_DIMENSIONS) * BYTES_PER_NUMBER
-        return await self._door.send(tokens, room, lambda: self._try(texts, tokens))
+        return await self._door.send(Load(tokens), room, lambda: self._try(texts, tokens))
 
     async def close(self) -> None:
         """Close the connections of the running loop."""
@@ -99,7 +106,7 @@ class OpenAIEmbedding:
         billed_for = billed(payload)
         if billed_for:
             self._door.learn(texts, billed_for)
-        return Reply(Embedded(vectors, billed_for or reserved), billed_for, raw.headers)
+        return Reply(Embedded(vectors, billed_for or reserved), Load(billed_for) if billed_for else None, raw.headers)
 
 
 def json_object(body: bytes) -> dict[str, Any]:
@@ -148,11 +155,12 @@ def _vectors(payload: dict[str, Any], count: int, width: int | None) -> Floats:
         index = item.get("index") if isinstance(item, dict) else None
         if not isinstance(index, int) or isinstance(index, bool):
             raise BadReply("a vector without an index")
-        items.append((index, _vector(item.get("embedding"))))
+        items.append((index, vector_of(item.get("embedding"))))
     return in_order(items, count, width)
 
 
-def _vector(value: object) -> NDArray[np.float32]:
+def vector_of(value: object) -> NDArray[np.float32]:
+    """One vector of a reply, as it came: float32 [d]. Raises BadReply."""
     try:
         if isinstance(value, str):
             return np.frombuffer(base64.b64decode(value, validate=True), "<f4")

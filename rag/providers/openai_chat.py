@@ -8,6 +8,7 @@ from typing import Any
 from rag.providers.chat import DoorChat
 from rag.providers.check import BadReply
 from rag.providers.door import Reply
+from rag.providers.limits import Load
 from rag.providers.openai_api import count_of
 from rag.providers.settings import ModelSettings, Surroundings
 from rag.types import Completion, Message
@@ -73,5 +74,5 @@ class OpenAIChat(DoorChat):
     def _reply(self, text: str, head: dict[str, Any], finish: str, usage: Any, headers: Any) -> Reply[Completion]:
         read, written = count_of(usage, "prompt_tokens"), count_of(usage, "completion_tokens")
         model, text = self._door.without_key(str(head.get("model") or self._model)), self._door.without_key(text)
-        billed = None if read is None or written is None else read + written
+        billed = None if read is None or written is None else Load(read, written)
         return Reply(Completion(text, model, self._door.usage(read, written), finish), billed, headers)

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
 from typing import Any, Final, Literal
@@ -60,6 +60,7 @@ class Failure:
     after: float | None = None
     positions: tuple[int, ...] = ()
     """Which inputs the server named, where it did."""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def of_status(status: int, headers: Mapping[str, str], body: str, now: datetime) -> Failure:
@@ -85,7 +86,7 @@ def of_status(status: int, headers: Mapping[str, str], body: str, now: datetime)
         kind = "key"
     elif status == 404:
         kind = "model"
-    return Failure(TABLE[kind], message, status, after, positions)
+    return Failure(TABLE[kind], message, status, after, positions, headers)
 
 
 def of_exception(error: Exception) -> Failure | None:

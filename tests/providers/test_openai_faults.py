@@ -208,9 +208,10 @@ def test_a_storm_of_refusals_slows_everyone_once(served: Served) -> None:
         all_there.wait()
         return refusal(429, headers={"retry-after": "30"})
 
-    served.script = [refuse] * 8
     run = Run(served)
-    run.clock.may_pass = lambda: run.model._door.budget._flying == 0
+    run.embed()
+    served.script, served.asked = [refuse] * 8, []
+    run.clock.may_pass = lambda: not run.model._door.budget._flying
     run.embed(times=8)
     assert len(served.asked) == 16
     assert run.clock.monotonic() == pytest.approx(30.0, abs=0.1)
@@ -440,14 +441,14 @@ def test_one_address_has_one_identity() -> None:
             OpenAIEmbedding(ModelSettings("openai/toy", wrong), around)
 
 
-def test_limits_are_the_providers_own_smaller_for_others_and_never_over_the_budget() -> None:
+def test_limits_are_the_providers_own_smaller_for_others_and_a_quarter_second_of_a_known_budget() -> None:
     around = Surroundings(VirtualClock(), {})
     own = OpenAIEmbedding(ModelSettings("openai/text-embedding-3-small"), around).limits
     assert (own.texts, own.tokens, own.tokens_per_text) == (2048, 300_000, 8192)
     other = OpenAIEmbedding(ModelSettings("openai/x", "http://box/v1"), around).limits
     assert (other.texts, other.tokens, other.tokens_per_text) == (256, 65_536, 8192)
     slow = OpenAIEmbedding(ModelSettings("openai/text-embedding-3-small", tokens_per_minute=100_000), around).limits
-    assert slow.tokens == 97_000
+    assert (slow.tokens, slow.first_tokens) == (1_666, 256)
     for model, asked in {"openai/text-embedding-3-small": 2000, "openai/text-embedding-ada-002": 512}.items():
         with pytest.raises(SettingsError, match="no vectors of"):
             OpenAIEmbedding(ModelSettings(model, dimensions=asked), around)

@@ -1,0 +1,53 @@
+"""Texts that a provider will not take, remembered beside its vectors, so that no run asks again.
+
+`refused.jsonl` in the namespace of the cache holds a line for each: its key, the provider's reason, and when.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from rag import storage
+from rag.clock import text
+from rag.errors import refuse_newer
+
+FORMAT = 1
+NAME = "refused.jsonl"
+
+
+def known(folder: Path) -> dict[bytes, str]:
+    """Key -> reason of every text of a namespace that was refused. A torn line is passed over: it costs one request.
+
+    Raises StorageFailed, FormatTooNew.
+    """
+    path = folder / NAME
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise storage.unreadable(path, error) from error
+    found: dict[bytes, str] = {}
+    for line in lines:
+        try:
+            values = json.loads(line)
+            refuse_newer(path, values["format"], FORMAT)
+            found[bytes.fromhex(values["key"])] = str(values["reason"])
+        except (ValueError, TypeError, KeyError, RecursionError):
+            continue
+    return found
+
+
+def remember(folder: Path, refused: Mapping[bytes, str], at: datetime) -> None:
+    """Add some, durable when this returns. Raises StorageFailed."""
+    for key, reason in refused.items():
+        line = {"format": FORMAT, "key": key.hex(), "reason": reason, "at": text(at)}
+        storage.append_line(folder / NAME, json.dumps(line, sort_keys=True))
+
+
+def forget(folder: Path) -> None:
+    """Ask for all of them again. Raises StorageFailed."""
+    storage.remove_file(folder / NAME)
