@@ -24,7 +24,7 @@ EXIT_CODES = """exit codes:
   0 done, or nothing to do          4 over budget                     10 a gate or threshold failed
   1 failed                          5 damaged: see `verify`           11 (for a later release)
   2 usage, settings, corpus, key    6 built, but not published        20 changes wait (plan --detailed-exitcode)
-  3 busy: another run holds it                                        130, 143 stopped by a signal"""
+  3 busy: a run or a batch has it                                     130, 143 stopped by a signal"""
 
 
 class Stopped(BaseException):
@@ -134,6 +134,7 @@ def parser() -> Parser:
     )
     plan.add_argument("--detailed-exitcode", action="store_true", help="20 when changes wait, 0 when none do")
     plan.add_argument("--out", type=_filled, metavar="FILE", help="keep the plan, for `ragline index --plan FILE`")
+    plan.add_argument("--batch", action="store_true", help="at the price of batches: see `ragline index --help`")
     spending(plan)
 
     index = add("index", "read, chunk, embed, build, verify, publish", "ragline index --max-usd 2")
@@ -143,6 +144,18 @@ def parser() -> Parser:
     index.add_argument("--no-publish", action="store_true", help="stage the new version without making it live")
     index.add_argument(
         "--allow-removed", action="store_true", help="publish even if many documents vanished, this once"
+    )
+    index.add_argument(
+        "--batch",
+        action="store_true",
+        help="at half the price, within a day: submit what is missing and leave; the same command again picks it up "
+        "and, once nothing is missing, builds and publishes",
+    )
+    index.add_argument(
+        "--ignore-batches",
+        action="store_true",
+        help="send what an open batch holds all the same, and pay for it twice; with --batch: give up batches that "
+        "cannot be picked up",
     )
     index.add_argument("--create-store", action="store_true", help="a deployed run may begin a new, empty store")
     spending(index)

@@ -122,16 +122,15 @@ def plan(arguments: Namespace) -> Result:
     if out:
         wiring.refuse_place_of_plan(settings, out)
     with show.progress(quiet=arguments.json) as progress:
-        run = wiring.reindex(
-            settings, Options(command="ragline plan", purpose="plan", rehash=arguments.rehash), progress
-        )
+        options = Options(command="ragline plan", purpose="plan", rehash=arguments.rehash, batch=arguments.batch)
+        run = wiring.reindex(settings, options, progress)
         with run:
             made = plan_only(run)
             unchanged, obstacles = run.unchanged, run.obstacles()
             if out:
                 run.plan_to_keep().save(out)
     if not arguments.json:
-        show_plan(made, unchanged=unchanged)
+        show_plan(made, unchanged=unchanged, by_batch=arguments.batch)
         for obstacle in obstacles:
             note(f"{obstacle.message} (exit {obstacle.exit_code})")
         if out:
@@ -149,11 +148,13 @@ def index(arguments: Namespace) -> Result:
     settings = settings_of(arguments)
     tell_corpus(arguments, settings)
     options = Options(
-        command="ragline index",
+        command="ragline index --batch" if arguments.batch else "ragline index",
         publish=not arguments.no_publish,
         allow_removed=arguments.allow_removed,
         rehash=arguments.rehash,
         wait=arguments.wait,
+        batch=arguments.batch,
+        ignore_batches=arguments.ignore_batches,
         plan_file=Path(arguments.plan) if arguments.plan else None,
     )
     with show.progress(quiet=arguments.json) as progress:
@@ -572,9 +573,26 @@ def show_status(found: Status) -> None:
     if last := found.last_try:
         say(f"  last try   {last['at']} {last['reason']}: {last['message']}")
     say(f"  in use by  {found.holder or 'nobody'}")
+    show_batches(found)
     spent = found.spent
     say(f"  spent      {show.usd(spent.usd)} in {counted(spent.runs, 'run')}, {counted(spent.tokens, 'token')}")
     show.each(spent.unreadable, lambda line: note(line + TORN), note)
+
+
+def show_batches(found: Status) -> None:
+    """A line for each open batch; what it will cost is spent when it has ended."""
+    mark = "batches    "
+    for job in found.batches:
+        cost = "unknown" if job.usd is None else show.usd(job.usd)
+        status = job.status or job.state
+        done = "" if job.done is None else f", {job.done:,} of {counted(len(job.lines), 'line')} done when last asked"
+        index = "" if job.index == found.index else f", of index {job.index}"
+        name = job.batch_id or "without an id yet"
+        say(f"  {mark}{name}, {job.made}, {counted(job.texts, 'text')}, {cost}, {status}{done}{index}")
+        mark = " " * len(mark)
+    if found.batches:
+        say(f"  {mark}`ragline index --batch` picks up what has ended")
+    show.each(found.broken_batches, note, note)
 
 
 def show_spend(found: Spend) -> None:
@@ -605,7 +623,7 @@ def _summed(found: Sum) -> list[str | None]:
     return [f"{found.runs:,}", f"{found.requests:,}", f"{found.tokens:,}", cost or f"{found.unpriced:,} unknown", saved]
 
 
-def show_plan(made: Plan, *, unchanged: bool) -> None:
+def show_plan(made: Plan, *, unchanged: bool, by_batch: bool) -> None:
     counts = made.documents.counts()
     live = f"version {made.current_version}" if made.current_version is not None else "nothing"
     say(f"index {made.index}, live: {live}")
@@ -615,8 +633,15 @@ def show_plan(made: Plan, *, unchanged: bool) -> None:
     say(f"  texts      {made.texts:,}: {made.cached:,} in the cache, {made.to_embed:,} to embed")
     if made.to_embed:
         took = "" if made.minutes is None else f", {made.minutes:.1f} minutes at the limits"
-        say(f"  to send    {counted(made.tokens, 'token')}{exact} in {counted(made.requests, 'request')}{took}")
-        priced = f" (prices of {made.terms.priced_on})" if made.terms.priced_on else ""
+        where = (
+            counted(made.requests, "line") + " of batches, within a day"
+            if by_batch
+            else counted(made.requests, "request")
+        )
+        say(f"  to send    {counted(made.tokens, 'token')}{exact} in {where}{took}")
+        priced = (
+            f" (prices of {made.terms.priced_on}{', the share of batches' * by_batch})" if made.terms.priced_on else ""
+        )
         say(f"  cost       {show.usd(made.usd)}{priced}")
         if month := made.terms.month_so_far:
             say(f"  this month {month} of max_usd_per_month = {plain(made.terms.max_usd_per_month or 0.0)}")
@@ -641,10 +666,16 @@ def show_outcome(outcome: Outcome) -> None:
     cost = "" if outcome.usage.usd == 0 else f" for {show.usd(outcome.usage.usd)}"
     sent = f"{counted(outcome.embedded, 'text')} embedded{cost}, {made.cached:,} from the cache{saved}"
     say(f"{counted(documents, 'document')}, {counted(made.chunks, 'chunk')}: {sent}")
-    if changes.excluded or outcome.excluded_chunks:
+    if (changes.excluded or outcome.excluded_chunks) and not outcome.in_batches:
         left_out = f"{counted(changes.excluded, 'source')}, {counted(outcome.excluded_chunks, 'chunk')}"
         say(f"left out: {left_out} (excluded.parquet says why)")
-    (note if outcome.exit_code else say)(f"{outcome.message} ({outcome.seconds:.1f} s)")
+    told = f"{outcome.message} ({outcome.seconds:.1f} s)"
+    if outcome.in_batches:
+        # one thing a line: there are ids to be found again
+        for line in outcome.message.split("; "):
+            say(f"  {line}")
+        return
+    (note if outcome.exit_code else say)(told)
 
 
 def show_answer(answer: Answer, *, with_text: bool) -> None:

@@ -31,6 +31,13 @@ PUBLISHED = "ragline.version.published"
 """The event of a version that went live; its resource is `ragline.index.NAME`, its payload says which version."""
 COMMAND = "prefect deployment reindex"
 NAMES = {0: "Published", 6: "NotPublished"}
+ENDED = {
+    "unchanged": "Unchanged",
+    "no_publish": "Staged",
+    "experiment": "Experiment",
+    "batch_submitted": "Submitted",
+    "batch_waiting": "Waiting",
+}
 IDS_SHOWN = 10
 _WORKSPACE = re.compile(r"^tmp.*prefect$")
 """The folder that a process worker makes for a run, and removes."""
@@ -59,12 +66,13 @@ def reindex(
     rehash: bool = False,
     create_store: bool = False,
     plan: str | None = None,
+    batch: bool = False,
 ) -> State[None]:
     """Re-index the corpus that the settings name.
 
     configs: settings files, later wins; without one, the nearest ragline.toml. sets: `section.key=value`. Keys of
     providers come from the environment only. create_store: begin a new, empty store. plan: the file of a plan that is
-    carried out, or nothing is.
+    carried out, or nothing is. batch: through the provider's batches, which a later run picks up.
     """
     handed = STAGED.handed()
     try:
@@ -77,6 +85,7 @@ def reindex(
                 allow_removed=allow_removed,
                 rehash=rehash,
                 plan_file=Path(plan) if plan else None,
+                batch=batch,
             )
             handed = Handed(lambda: wiring.reindex(settings, options, lambda *_: None))
         outcome = STAGED.run(handed)
@@ -109,6 +118,7 @@ def run_recorded(
             allow_removed=options.allow_removed,
             rehash=options.rehash,
             plan=str(options.plan_file) if options.plan_file else None,
+            batch=options.batch,
             return_state=True,
         ),
         recording,
@@ -118,8 +128,7 @@ def run_recorded(
 def _ended_well(outcome: Outcome) -> State[None]:
     if outcome.exit_code:
         return Failed(name=NAMES[outcome.exit_code], message=outcome.message)
-    name = {"unchanged": "Unchanged", "no_publish": "Staged", "experiment": "Experiment"}.get(outcome.reason, NAMES[0])
-    return Completed(name=name, message=outcome.message)
+    return Completed(name=ENDED.get(outcome.reason, NAMES[0]), message=outcome.message)
 
 
 def _report(outcome: Outcome) -> None:

@@ -24,6 +24,8 @@ ABSENT = "\u2013"
 STAGES = {
     "read": "reading and cutting",
     "embed": "embedding",
+    "fetch": "fetching what batches have brought",
+    "submit": "submitting batches",
     "build": "building the index",
     "lexical": "building the lexical index",
     "verify": "trying the new version",

@@ -4,7 +4,7 @@
         run.look()      # has anything changed at all? if not, the rest does nothing
         run.read()      # documents -> chunks and keys, spooled to the run's own folder
         run.plan()      # what is missing in the cache, what it costs, why
-        run.embed()     # send exactly that; every answer is durable before it counts
+        run.embed()     # send exactly that; every answer is durable before it counts (or visit the batches)
         run.build()     # index, tables, lexical index, manifest; opened and searched before anybody sees it
         run.publish()   # its number, then CURRENT: one step, and the last
 
@@ -36,13 +36,25 @@ from rag.corpus.snapshot import Snapshot, snapshot
 from rag.corpus.spec import CorpusSpec
 from rag.counted import counted
 from rag.digest import digest, identity_json
-from rag.embedding import ledger
+from rag.embedding import ledger, refusals
 from rag.embedding.account import Account
-from rag.embedding.batching import pack
+from rag.embedding.batches import PICK_UP, Visit, Visited, pending_usd
+from rag.embedding.batching import Row
 from rag.embedding.cache import Found, VectorCache
+from rag.embedding.jobs import Job, Jobs, in_flight
 from rag.embedding.plan import DocumentChanges, Plan, Terms, summed
-from rag.embedding.run import Request, Sender, Spent
-from rag.errors import CorpusFailed, CorpusMissing, Damaged, KeyMissing, OverBudget, Problem, RaglineError
+from rag.embedding.run import Sender, Spent, Texts
+from rag.errors import (
+    CorpusFailed,
+    CorpusMissing,
+    Damaged,
+    InBatch,
+    KeyMissing,
+    OverBudget,
+    Problem,
+    RaglineError,
+    StorageFailed,
+)
 from rag.index import build as index_build
 from rag.index import plan_file
 from rag.index.current import Current
@@ -52,19 +64,21 @@ from rag.index.kinds import parameters
 from rag.index.manifest import BUILD, MANIFEST_FORMAT, Manifest, describe
 from rag.index.memory import Memory, Remembered
 from rag.index.plan_file import NO_TEXTS, Agreed, PlanFile
-from rag.index.prepare import Prepared, prepare
+from rag.index.prepare import Prepared, prepare, without
 from rag.index.search import OpenVersion
 from rag.index.stage import counts, libraries, write_tables
 from rag.index.tables import SCHEMA_VERSION, DocumentTable
 from rag.index.trial import try_out
 from rag.index.versions import Versions
-from rag.ports import Chunker, EmbeddingModel, Floats, Tokenizer
+from rag.ports import Chunker, EmbeddingBatches, EmbeddingModel, Floats, Tokenizer
 from rag.release import release
 from rag.sealed import write_sealed
 from rag.sync import close_sync, run_sync
 from rag.types import Excluded, Json, Usage
 
-Reason = Literal["published", "unchanged", "held", "refused", "no_publish", "experiment"]
+Reason = Literal[
+    "published", "unchanged", "held", "refused", "no_publish", "experiment", "batch_submitted", "batch_waiting"
+]
 Purpose = Literal["index", "plan", "experiment", "repair"]
 Progress = Callable[[str, int, int | None], None]
 """Told (stage, done so far, of how many if that is known)."""
@@ -104,6 +118,10 @@ class Parts:
     max_failed_share: float
     max_removed_share: float
     clock: Clock
+    batches: EmbeddingBatches | None = None
+    """Where texts go by the batch; `terms` are of batches then, too."""
+    keep_limits: Callable[[], None] = lambda: None
+    """Keeps what the model's server has told of the account's limits, for the next plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +136,13 @@ class Options:
     publish: bool = True
     allow_removed: bool = False
     rehash: bool = False
+    retry_refused: bool = False
+    """Send the texts again that the provider refused before."""
     wait: float = 0.0
+    batch: bool = False
+    """Pick up what batches have brought, submit what is missing, and build once nothing is missing any more."""
+    ignore_batches: bool = False
+    """Send what a batch holds all the same; with `batch` give up those that cannot be picked up."""
     plan_file: Path | None = None
     """Carry out exactly the plan that `ragline plan --out` has written there, or nothing."""
     purpose: Purpose = "index"
@@ -132,15 +156,13 @@ class Planned:
     excluded_chunks: int
     missing: NDArray[np.int64]
     """Rows whose text is sent."""
-    requests: tuple[tuple[int, int], ...] = ()
-    """Positions in `missing`, half-open, of each request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
     """Why `ragline index` would not carry a plan out, or not publish what it makes."""
 
-    reason: Literal["key_missing", "over_budget", "held", "refused"]
+    reason: Literal["key_missing", "in_batch", "over_budget", "held", "refused"]
     exit_code: int
     message: str
 
@@ -170,10 +192,17 @@ class Outcome:
     usage: Usage
     """What this run was billed."""
     seconds: float
+    batches: tuple[Job, ...] = ()
+    """Those that are open, of a run by the batch."""
 
     @property
     def published(self) -> bool:
         return self.reason == "published"
+
+    @property
+    def in_batches(self) -> bool:
+        """Whether nothing was built, because texts are under way in batches."""
+        return self.reason in ("batch_submitted", "batch_waiting")
 
     @property
     def exit_code(self) -> int:
@@ -197,6 +226,7 @@ class Outcome:
             "excluded_documents": self.plan.documents.excluded,
             "excluded_chunks": self.excluded_chunks,
             "seconds": round(self.seconds, 3),
+            "batches": [job.shown() for job in self.batches],
         }
         return {**self.plan.as_json(), **own}
 
@@ -210,6 +240,7 @@ class Reindex:
         self._progress = progress
         self._held = contextlib.ExitStack()
         self._held.callback(close_sync, parts.model)
+        self._held.callback(close_sync, parts.batches)
         self._versions = Versions(parts.store, parts.name, parts.clock)
         self._experiments = Experiments(parts.store, parts.name)
         self._memory = Memory(parts.store, parts.name)
@@ -231,6 +262,7 @@ class Reindex:
         self._digest: str | None = None
         self._known: int | None = None
         self._experiment: str | None = None
+        self._visited: Visited | None = None
         self._ended: Outcome | None = None
 
     # -- the frame
@@ -287,7 +319,7 @@ class Reindex:
         now_ns = int(parts.clock.utc().timestamp() * 1e9)
         known = remembered.snapshot if remembered else None
         self._snapshot = snapshot(parts.spec, known, now_ns, rehash=self._options.rehash)
-        same = self._same()
+        same = None if self._options.retry_refused else self._same()
         if same is None:
             return False
         self._planned = _nothing_to_do(parts, self._live.number if self._live else None, same)
@@ -315,8 +347,11 @@ class Reindex:
             done += documents
             self._progress("read", done, None)
 
-        self._prepared = prepare(reading, parts.chunker, parts.model.identity, folder, count)
+        prepared = prepare(reading, parts.chunker, parts.model.identity, folder, count)
+        refused = {} if self._options.retry_refused else refusals.known(self._cache().folder)
+        self._prepared = without(prepared, refused)
         self._stale = reading.stale
+        _enough_taken(self._prepared, parts)
         _enough_read(self._prepared, parts)
 
     def plan(self) -> Plan:
@@ -358,7 +393,15 @@ class Reindex:
         except KeyMissing as error:
             what = f"`ragline index` would end before it reads anything: {error.message}"
             found.append(Obstacle("key_missing", error.exit_code, what))
-        if cap := parts.terms.crossed(plan.tokens):
+        under_way: Mapping[bytes, Job] = {}
+        try:
+            under_way = self._under_way()
+        except Damaged as error:
+            found.append(Obstacle("in_batch", error.exit_code, f"`ragline index` would end: {error.message}"))
+        if under_way and not self._options.batch:
+            what = f"`ragline index` would send nothing: {self._told_under_way(under_way)}; {PICK_UP} picks them up"
+            found.append(Obstacle("in_batch", InBatch.exit_code, what))
+        if cap := parts.terms.crossed(plan.tokens - self._tokens_under_way(under_way)):
             what = f"`ragline index` would stop at {cap}, and keep what it has paid for by then"
             found.append(Obstacle("over_budget", OverBudget.exit_code, what))
         if not self.unchanged:
@@ -370,29 +413,34 @@ class Reindex:
         return tuple(found)
 
     def embed(self) -> int:
-        """Send what the plan says, no more and no less; gives how many texts were sent.
+        """Send what the plan says, no more and no less; gives how many texts were answered.
 
-        Raises OverBudget, ProviderFailed, KeyMissing, UnknownModel, StorageFailed. What was answered is kept.
+        By the batch it is what has ended since, and `build` waits for the rest. Raises InBatch for texts that a batch
+        holds; OverBudget, ProviderFailed, KeyMissing, UnknownModel, StorageFailed. What was answered is kept.
         """
+        if self._options.retry_refused and self._prepared is not None:
+            refusals.forget(self._cache().folder)
+        if self._parts.batches is not None:
+            return self._visit(self._parts.batches)
         if self._prepared is None or not self.plan().to_embed:
             return 0
-        assert self._planned is not None
-        parts, prepared, missing = self._parts, self._prepared, self._planned.missing
-        spool = prepared.spool()
+        self._pay_nothing_twice()
+        parts, texts = self._parts, self._texts()
         sender = Sender(parts.model, self._cache(), parts.terms, parts.concurrency, self.spent)
-        requests = [Request(start, end, prepared.tokens[missing[start:end]]) for start, end in self._planned.requests]
-        self._progress("embed", 0, len(missing))
-
-        def texts(start: int, end: int) -> list[str]:
-            return spool.sent(missing[start:end].tolist())
+        self._progress("embed", 0, len(texts.keys))
 
         def sent() -> None:
-            self._progress("embed", self.spent.texts, len(missing))
+            self._progress("embed", self.spent.texts, len(texts.keys))
 
-        with self._booked() as sender.billed:
-            run_sync(sender.send(requests, prepared.keys[missing], texts, sent))
+        try:
+            with self._booked() as sender.billed:
+                run_sync(sender.send(texts, sent))
+        finally:
+            with contextlib.suppress(StorageFailed):  # harmless if lost
+                parts.keep_limits()
         if self._options.purpose != "experiment":  # only a writer may merge: another's sources would vanish
             self._cache().merge()
+        self._leave_out({texts.keys[at].tobytes(): why for at, why in sender.refused.items()})
         return self.spent.texts
 
     def build(self) -> None:
@@ -400,7 +448,7 @@ class Reindex:
 
         Nothing is made when the live version, or one that waits unpublished, holds the same content already.
         """
-        if self._prepared is None:
+        if self._prepared is None or (self._visited and self._visited.missing):
             return
         parts, prepared = self._parts, self._prepared
         found = self._cache().lookup(prepared.keys)
@@ -451,6 +499,9 @@ class Reindex:
         """Give the version its number and make it live, or say why not. The last step, and an atomic one."""
         if self._options.purpose == "experiment":
             return self._set_apart()
+        if self._visited and self._visited.missing:
+            reason: Reason = "batch_submitted" if self._visited.submitted else "batch_waiting"
+            return self._outcome(None, reason, self._visited.message)
         known = self._known
         if known is not None and self._live and known == self._live.number:
             self._remember()
@@ -471,6 +522,75 @@ class Reindex:
 
     # -- what the stages are made of
 
+    def _texts(self) -> Texts:
+        """What the plan says is missing."""
+        prepared = self._ready()
+        assert self._planned is not None
+        missing, spool = self._planned.missing, prepared.spool()
+        return Texts(
+            prepared.keys[missing],
+            prepared.tokens[missing],
+            lambda start, end: spool.sent(missing[start:end].tolist()),
+            lambda position: spool.chunk(int(missing[position])).chunk_id,
+        )
+
+    def _visit(self, batches: EmbeddingBatches) -> int:
+        """Pick up what batches have brought, and submit what is missing."""
+        parts, options = self._parts, self._options
+        wanted = self._texts() if self._prepared is not None and self.plan().to_embed else None
+        visit = Visit(
+            parts.store,
+            parts.name,
+            self._cache(),
+            batches,
+            parts.terms,
+            parts.clock,
+            self.spent,
+            options.command,
+            give_up=options.ignore_batches,
+            progress=self._progress,
+        )
+        self._visited = run_sync(visit.run(wanted))
+        self._cache().merge()
+        if self._prepared is not None:
+            self._go_on_without(self._visited.refused)
+        return self.spent.texts
+
+    def _under_way(self) -> dict[bytes, Job]:
+        """Key -> the batch that may bring its vector, of the texts that the plan says are missing.
+
+        Raises Damaged, FormatTooNew.
+        """
+        if self._prepared is None or self._planned is None:
+            return {}
+        wanted = {self._prepared.keys[row].tobytes() for row in self._planned.missing}
+        return {key: job for key, job in in_flight(Jobs(self._parts.store).all()).items() if key in wanted}
+
+    def _pay_nothing_twice(self) -> None:
+        """Raise InBatch where a text to be sent may be paid for already."""
+        if self._options.ignore_batches:
+            return
+        if under_way := self._under_way():
+            what = f"nothing was sent: {self._told_under_way(under_way)}"
+            remedy = f"{PICK_UP} picks them up when they have ended"
+            if self._options.purpose == "index":
+                remedy += "; --ignore-batches sends them now, and pays for them twice"
+            raise InBatch.at("embedding", what, remedy)
+
+    def _tokens_under_way(self, under_way: Mapping[bytes, Job]) -> int:
+        prepared = self._ready()
+        assert self._planned is not None
+        rows = [row for row in self._planned.missing.tolist() if prepared.keys[row].tobytes() in under_way]
+        return int(prepared.tokens[rows].sum())
+
+    def _told_under_way(self, under_way: Mapping[bytes, Job]) -> str:
+        jobs = {job.digest: job for job in under_way.values()}.values()
+        ids = ", ".join(job.batch_id or f"one that is {job.state}" for job in jobs)
+        others = {job.index for job in jobs} - {self._parts.name}
+        whose = f" of index {', '.join(sorted(others))}" if others else ""
+        texts = counted(self.plan().to_embed, "text")
+        return f"{len(under_way):,} of {texts} to embed are under way in {counted(len(jobs), 'batch', 'batches')}{whose} ({ids})"
+
     def _need_key(self) -> None:
         """Find out before the work whether its texts could be sent; what is mended may be all in the cache."""
         if self._options.purpose in ("index", "experiment"):
@@ -490,7 +610,9 @@ class Reindex:
         if terms.max_usd_per_month is None or terms.free:
             return
         month = ledger.month(parts.store, parts.clock.utc())
-        terms = replace(terms, spent_this_month=month.usd, unpriced_this_month=month.unpriced)
+        # what is in batches is no line yet, and is as good as spent
+        pending, unknown = pending_usd(Jobs(parts.store).found()[0], parts.name)
+        terms = replace(terms, spent_this_month=month.usd + pending, unpriced_this_month=month.unpriced + unknown)
         self._parts = replace(parts, terms=terms)
 
     @contextlib.contextmanager
@@ -625,7 +747,7 @@ class Reindex:
         found = self._cache().lookup(prepared.keys[originals])
         missing = originals[~found.hit]
         tokens = prepared.tokens[missing]
-        requests = tuple(pack(tokens.tolist(), parts.terms.limits))
+        requests = Row(tokens).requests(parts.terms.limits)
         changes = document_changes(self._live, prepared)
         labels = causes(self._live, prepared, missing, changes, parts.tokenizer.identity)
         plan = Plan(
@@ -644,7 +766,7 @@ class Reindex:
             causes=summed(labels, tokens, parts.terms),
             terms=parts.terms,
         )
-        return Planned(plan, counts(prepared)["excluded_chunks"], missing, requests)
+        return Planned(plan, counts(prepared)["excluded_chunks"], missing)
 
     def _loss(self) -> Loss | None:
         """What vanished since the live version; None where that is damaged and nobody remembers its sources."""
@@ -688,6 +810,20 @@ class Reindex:
         if self._snapshot and self._digest and not self._stale:
             self._memory.save(self._snapshot, self._fingerprint(), self._digest)
 
+    def _leave_out(self, refused: Mapping[bytes, str]) -> None:
+        """Go on without the texts that the provider will not take. Raises CorpusFailed where they are too many."""
+        if not refused:
+            return
+        assert self._planned is not None
+        refusals.remember(self._cache().folder, refused, self._parts.clock.utc())
+        self._go_on_without(refused)
+
+    def _go_on_without(self, refused: Mapping[bytes, str]) -> None:
+        assert self._planned is not None
+        self._prepared = left = without(self._ready(), refused)
+        self._planned = replace(self._planned, excluded_chunks=counts(left)["excluded_chunks"])
+        _enough_taken(left, self._parts)
+
     def _set_apart(self) -> Outcome:
         """The end of an experiment: nothing that `index` reads or writes has changed."""
         if self._known is not None:
@@ -707,13 +843,19 @@ class Reindex:
             version=version,
             experiment=None if version is not None else self._experiment,
             reason=reason,
-            message=message + self._damage,
+            message=message + self._damage + self._noted(),
             embedded=self.spent.texts,
             excluded_chunks=self._planned.excluded_chunks,
             usage=self.usage,
             seconds=self._parts.clock.monotonic() - self._started,
+            batches=self._visited.open if self._visited else (),
         )
         return self._ended
+
+    def _noted(self) -> str:
+        """What somebody should know of the batches, where the message is not theirs."""
+        visited = self._visited
+        return "".join(f"; {note}" for note in visited.notes) if visited and not visited.missing else ""
 
     def _incomplete(self, found: Found) -> RaglineError:
         row = int(np.flatnonzero(~found.hit)[0])
@@ -805,6 +947,21 @@ def _enough_read(prepared: Prepared, parts: Parts) -> None:
             f"corpus.max_failed_share = {parts.max_failed_share:.1%} ({_told(failed)})"
         )
         remedy = "mend or exclude them (below are the first ones), or raise corpus.max_failed_share"
+        raise CorpusFailed(what, [Problem("corpus", what, remedy), *_first(prepared)])
+
+
+def _enough_taken(prepared: Prepared, parts: Parts) -> None:
+    refused = [row for row in prepared.excluded if row.stage == "embed"]
+    share = len(refused) / max(1, prepared.chunks + len(refused))
+    if share > parts.max_failed_share:
+        what = (
+            f"{parts.model.identity.name} refused {counted(len(refused), 'chunk')} ({share:.1%}), more than "
+            f"corpus.max_failed_share = {parts.max_failed_share:.1%}; the first: {refused[0].detail}"
+        )
+        remedy = (
+            "make chunking.max_tokens smaller, or, if the model takes them by now, give --retry-refused, or raise "
+            "corpus.max_failed_share to go on without them"
+        )
         raise CorpusFailed(what, [Problem("corpus", what, remedy), *_first(prepared)])
 
 

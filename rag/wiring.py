@@ -190,10 +190,33 @@ def _tokenizer_of(given: str, asked: ModelSettings, known: Model | None) -> str:
 
 
 def reindex(settings: Settings, options: Options, progress: Progress, world: World | None = None) -> Reindex:
-    """A re-index, ready to run its stages."""
+    """A re-index, ready to run its stages. Raises as `parts`."""
     from rag.pipeline import Reindex
 
-    return Reindex(parts(settings, world or World.real()), options, progress)
+    world = world or World.real()
+    made = parts(settings, world)
+    return Reindex(by_batch(made, settings, world) if options.batch else made, options, progress)
+
+
+def by_batch(made: Parts, settings: Settings, world: World) -> Parts:
+    """The same parts for texts that go by the batch, at its price and in its lines.
+
+    Raises UsageError where the model takes none.
+    """
+    from rag.providers import registry
+    from rag.providers.settings import Surroundings
+
+    asked = embedding_settings(settings)
+    batches = registry.embedding_batches(asked, Surroundings(world.clock, world.environment))
+    online = made.terms.usd_per_million
+    terms = replace(
+        made.terms,
+        limits=batches.limits,
+        usd_per_million=None if online is None else online * batches.price_share,
+        requests_per_minute=None,
+        tokens_per_minute=None,
+    )
+    return replace(made, batches=batches, terms=terms)
 
 
 def versions(settings: Settings, world: World | None = None) -> Versions:
