@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 from rag.clock import Clock, SystemClock
 from rag.counted import counted
 from rag.errors import SettingsError, UnknownModel, UsageError
+from rag.providers.settings import UNTOLD, Allowed, ModelSettings, Surroundings
 from rag.settings import Chunking, Embedding, Generation, Judge, Settings, load
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from rag.pipeline import Options, Parts, Progress, Reindex
     from rag.ports import ChatModel, EmbeddingModel, Floats, Generator, Retriever
     from rag.providers.models import Model, Price
-    from rag.providers.settings import ModelSettings
     from rag.types import Answer, EmbeddingIdentity, Passage
 
 
@@ -61,8 +61,6 @@ def embedding_settings(settings: Settings) -> ModelSettings:
 
 
 def _asked(section: Embedding | Generation | Judge, settings: Settings) -> ModelSettings:
-    from rag.providers.settings import ModelSettings
-
     if section.model is None:
         raise SettingsError.at("judge.model", "no judge is named", 'write [judge] model = "openai/..." in ragline.toml')
     return ModelSettings(
@@ -77,14 +75,16 @@ def _asked(section: Embedding | Generation | Judge, settings: Settings) -> Model
     )
 
 
-def embedding_model(asked: ModelSettings, tokenizer: Tokenizer | None, world: World) -> EmbeddingModel:
-    """The model of some settings. Raises UnknownModel, SettingsError."""
+def embedding_model(
+    asked: ModelSettings, tokenizer: Tokenizer | None, world: World, allowed: Allowed = UNTOLD
+) -> EmbeddingModel:
+    """The model of some settings, and what its account was last told. Raises UnknownModel, SettingsError."""
     from rag.providers import registry
-    from rag.providers.settings import Surroundings
 
     # an upper bound would reserve several times what is billed
     count = tokenizer.count if tokenizer and tokenizer.exact else None
-    return registry.embedding_model(asked, Surroundings(world.clock, world.environment, count=count))
+    around = Surroundings(world.clock, world.environment, count=count, allowed=allowed)
+    return registry.embedding_model(asked, around)
 
 
 def corpus_spec(settings: Settings) -> CorpusSpec:
@@ -107,8 +107,8 @@ def corpus_spec(settings: Settings) -> CorpusSpec:
     )
 
 
-def terms(settings: Settings, model: EmbeddingModel) -> Terms:
-    """What embedding costs and what may be spent."""
+def terms(settings: Settings, model: EmbeddingModel, allowed: Allowed) -> Terms:
+    """What embedding costs and what may be spent; an account that allows less than the settings is the one that counts."""
     from rag.embedding.plan import Terms
     from rag.providers.prices import price
 
@@ -123,9 +123,13 @@ def terms(settings: Settings, model: EmbeddingModel) -> Terms:
         max_usd=asked.max_usd,
         max_usd_per_month=asked.max_usd_per_month,
         max_tokens=asked.max_tokens,
-        requests_per_minute=asked.requests_per_minute,
-        tokens_per_minute=asked.tokens_per_minute,
+        requests_per_minute=_tighter(asked.requests_per_minute, allowed.requests),
+        tokens_per_minute=_tighter(asked.tokens_per_minute, allowed.tokens),
     )
+
+
+def _tighter(asked: int | None, told: float | None) -> int | None:
+    return min((int(each) for each in (asked, told) if each is not None), default=None)
 
 
 def parts(settings: Settings, world: World) -> Parts:
@@ -134,6 +138,7 @@ def parts(settings: Settings, world: World) -> Parts:
     from rag.chunking.tokens import load_tokenizer
     from rag.embedding.cache import VectorCache
     from rag.pipeline import Parts
+    from rag.providers import remembered
     from rag.providers.models import MODELS
     from rag.providers.secrets import read_key
     from rag.retrieval import lexical
@@ -143,7 +148,8 @@ def parts(settings: Settings, world: World) -> Parts:
     identity = embedding_model(asked, None, world).identity  # an unknown model is a better message than its tokenizer
     known = MODELS.get(asked.model) if not identity.base_url else None
     tokenizer = load_tokenizer(_tokenizer_of(settings.embedding.tokenizer, asked, known), asked.model)
-    model = embedding_model(asked, tokenizer, world)
+    allowed = remembered.allowed(settings.store, asked)
+    model = embedding_model(asked, tokenizer, world, allowed)
     chunking = settings.chunking
     if chunking.max_tokens > model.limits.tokens_per_text:
         what = f"chunking.max_tokens = {chunking.max_tokens} is over the {model.limits.tokens_per_text} that {asked.model} takes"
@@ -165,7 +171,7 @@ def parts(settings: Settings, world: World) -> Parts:
         chunker=chunker,
         model=model,
         dimensions=dimensions,
-        terms=terms(settings, model),
+        terms=terms(settings, model, allowed),
         concurrency=settings.embedding.concurrency if model.identity.provider != "local" else 1,
         index_kind=settings.index.kind,
         find_key=lambda: read_key(asked, world.environment),
@@ -174,7 +180,15 @@ def parts(settings: Settings, world: World) -> Parts:
         max_failed_share=settings.corpus.max_failed_share,
         max_removed_share=settings.index.max_removed_share,
         clock=world.clock,
+        keep_limits=lambda: remembered.remember(settings.store, asked, told_by(model), world.clock.utc()),
     )
+
+
+def told_by(model: EmbeddingModel) -> Allowed:
+    """What a model's server has told of its account; nothing of a model that has none."""
+    from rag.providers.openai_api import OpenAIEmbedding
+
+    return model.told if isinstance(model, OpenAIEmbedding) else UNTOLD
 
 
 def _tokenizer_of(given: str, asked: ModelSettings, known: Model | None) -> str:
@@ -204,7 +218,6 @@ def by_batch(made: Parts, settings: Settings, world: World) -> Parts:
     Raises UsageError where the model takes none.
     """
     from rag.providers import registry
-    from rag.providers.settings import Surroundings
 
     asked = embedding_settings(settings)
     batches = registry.embedding_batches(asked, Surroundings(world.clock, world.environment))
@@ -248,7 +261,6 @@ def chat_model(section: Generation | Judge, settings: Settings, world: World) ->
     Raises UnknownModel, SettingsError.
     """
     from rag.providers import registry
-    from rag.providers.settings import Surroundings
 
     try:
         return registry.chat_model(_asked(section, settings), Surroundings(world.clock, world.environment))
@@ -278,8 +290,6 @@ def chat_address(section: Generation | Judge) -> str:
 
 def word_vectors(world: World) -> Callable[[Sequence[str]], Awaitable[Floats]] | None:
     """Vectors of single words by `local/wordllama`, whatever embedded the index; None where it is not installed."""
-    from rag.providers.settings import ModelSettings
-
     try:
         model = embedding_model(ModelSettings("local/wordllama"), None, world)
     except UnknownModel:

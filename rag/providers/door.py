@@ -64,6 +64,7 @@ class Door:
             settings.requests_per_minute,
             settings.tokens_per_minute,
             settings.concurrency,
+            around.allowed,
         )
 
     def client(self) -> Any:

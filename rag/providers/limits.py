@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 
 from rag.clock import Clock
 from rag.providers.meter import MINUTE, Meter
+from rag.providers.settings import UNTOLD, Allowed
 from rag.providers.told import told_by
 
 # the first in the queue looks again this often: a reply may have given tokens back or told of a new limit
@@ -85,10 +86,14 @@ class Budget:
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
         concurrency: int = 8,
+        expected: Allowed = UNTOLD,
     ) -> None:
         now = clock.monotonic()
         self._clock = clock
-        self._meters = {"requests": Meter(requests_per_minute, now), "tokens": Meter(tokens_per_minute, now)}
+        self._meters = {
+            "requests": Meter(requests_per_minute, now, expected.requests),
+            "tokens": Meter(tokens_per_minute, now, expected.tokens),
+        }
         self._concurrency = concurrency
         self._probing = True
         self._replied = now
@@ -104,15 +109,22 @@ class Budget:
         return self._probing
 
     @property
-    def limits(self) -> tuple[float | None, float | None]:
-        """Requests and tokens a minute, as far as known: the tightest of each kind."""
+    def limits(self) -> Allowed:
+        """What is known by now: the tightest of each kind."""
         with self._lock:
             tokens = [m.limit for name, m in self._meters.items() if name != "requests" and m.limit is not None]
-            return self._meters["requests"].limit, min(tokens, default=None)
+            return Allowed(self._meters["requests"].limit, min(tokens, default=None))
+
+    @property
+    def told(self) -> Allowed:
+        """What a server has told of the account itself."""
+        with self._lock:
+            return Allowed(self._meters["requests"].account, self._meters["tokens"].account)
 
     def best_size(self, most: int) -> int:
         """Tokens that a request should hold, of at most so many: where requests are the scarcer, more."""
-        return best_size(most, *self.limits)
+        known = self.limits
+        return best_size(most, known.requests, known.tokens)
 
     @contextlib.asynccontextmanager
     async def reserve(self, load: Load, *, again: bool = False) -> AsyncIterator[Grant]:
@@ -278,11 +290,12 @@ def shared_budget(
     requests_per_minute: float | None,
     tokens_per_minute: float | None,
     concurrency: int,
+    expected: Allowed = UNTOLD,
 ) -> Budget:
     """The one budget of this process for an account and model under these limits."""
     key = (account, id(clock), requests_per_minute, tokens_per_minute, concurrency)
     with _shared_lock:
         budget = _shared.get(key)
         if budget is None:
-            budget = _shared[key] = Budget(clock, requests_per_minute, tokens_per_minute, concurrency)
+            budget = _shared[key] = Budget(clock, requests_per_minute, tokens_per_minute, concurrency, expected)
         return budget

@@ -53,11 +53,15 @@ class Meter:
     ceiling: the account may allow more.
     """
 
-    def __init__(self, limit: float | None, now: float) -> None:
+    def __init__(self, limit: float | None, now: float, expected: float | None = None) -> None:
+        """`limit` is the settings', and a ceiling; `expected` what an earlier run was told."""
+        ceiling, limit = limit, min((each for each in (limit, expected) if each is not None), default=None)
         self.limit = limit
+        self.account: float | None = None
+        """What a server has told of the account."""
         self.total = 0.0
         """All that was sent so far, as far as it counts."""
-        self._ceiling = limit
+        self._ceiling = ceiling
         self._at = now
         self._told = False
         self._guessed = False
@@ -142,6 +146,7 @@ class Meter:
         self._lag = max(0.9 * self._lag, now - sent_at)
         self._advance(now)
         if told.limit:
+            self.account = told.limit
             self._learn_limit(told.limit)
         if told.remaining is None or self.limit is None or (self._ceiling and (told.limit or 0.0) > self._ceiling):
             # under a ceiling of ours the account's own level says nothing, except that others have used it up

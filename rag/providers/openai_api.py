@@ -22,7 +22,7 @@ from rag.providers.check import BadReply, in_order, model_as_asked, not_one_for_
 from rag.providers.door import Door, Reply
 from rag.providers.limits import Load
 from rag.providers.models import MODELS
-from rag.providers.settings import ModelSettings, Surroundings
+from rag.providers.settings import Allowed, ModelSettings, Surroundings
 from rag.types import EmbeddingIdentity, RequestLimits, Role
 
 MOST_DIMENSIONS: Final = 16_384
@@ -57,6 +57,11 @@ class OpenAIEmbedding:
         """What one request should hold, as far as the limits of the account are known by now."""
         tokens, first = self._door.request_tokens(self._most.tokens)
         return replace(self._most, tokens=tokens, first_tokens=first)
+
+    @property
+    def told(self) -> Allowed:
+        """What the server has told of the account's limits."""
+        return self._door.budget.told
 
     async def embed(self, texts: Sequence[str], role: Role) -> Embedded:  # noqa: ARG002 - one space for both roles
         """Embed one request's worth of texts, none of them empty; vectors are float32 [n, d] as received.

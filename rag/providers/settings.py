@@ -41,6 +41,17 @@ class ModelSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Allowed:
+    """What an account may do in a minute; None where that is not known."""
+
+    requests: float | None = None
+    tokens: float | None = None
+
+
+UNTOLD = Allowed()
+
+
+@dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a provider takes from the world: time, chance, the environment and the exact token count of a text."""
 
@@ -49,3 +60,5 @@ class Surroundings:
     random: Random = field(default_factory=Random)
     count: Callable[[str], int] | None = None
     """Tokens of one text; without it requests are reserved by an estimate that learns from what was billed."""
+    allowed: Allowed = UNTOLD
+    """What an earlier run was told: believed until a reply says more, and no ceiling."""

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,9 @@ from rag.index.tables import ChunkTable, DocumentTable, ExcludedRow, Table
 from rag.index.verify import check_folder
 from rag.index.versions import Versions
 from rag.pipeline import LAST, plan_only
+from rag.providers import remembered
 from rag.providers.openai_batches import OpenAIBatches
-from rag.providers.settings import ModelSettings, Surroundings
+from rag.providers.settings import UNTOLD, Allowed, ModelSettings, Surroundings
 from rag.retrieval.lexical import LexicalIndex
 from rag.sealed import read_sealed, write_sealed
 from rag.storage import lock, lock_holder, write
@@ -58,6 +60,7 @@ DOCUMENTS = {
     "film.mp4": "no text\n",
 }
 
+HOSTED = ModelSettings("openai/text-embedding-3-small")
 REPLIES = {"0" * 64: 0.5, "1" * 64: None}
 
 
@@ -109,6 +112,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         plan_only(run)
         run.plan_to_keep().save(root / "plan.json")
     begun(house)
+    remembered.remember(house.store, HOSTED, Allowed(3000.0, 1_000_000.0), datetime(2026, 11, 22, 12, 0, tzinfo=UTC))
     with Account(house.store, house.parts().clock, "ragline eval", "openai/toy") as account:
         account.bill(Usage(2, 30, 4, 0.125))
         yield Place(root, house, {key.tobytes().hex(): text for key, text in zip(keys, texts, strict=True)})
@@ -277,6 +281,17 @@ def last_lines(place: Place, lines: list[str]) -> None:
     assert lines == [f"{last['run_id']} published 2 version 2 is live"]
 
 
+def limit_lines(place: Place, lines: list[str]) -> None:
+    told = remembered.allowed(place.store, HOSTED)
+    assert lines == [f"openai text-embedding-3-small OPENAI_API_KEY {told.requests} {told.tokens} 2026-11-22T12:00:00Z"]
+
+
+def newer_limits(place: Place) -> None:
+    told: list[Allowed] = []
+    newer_sealed(place.store / remembered.NAME, lambda: told.append(remembered.allowed(place.store, HOSTED)))
+    assert told == [UNTOLD]
+
+
 def ledger_lines(place: Place, lines: list[str]) -> None:
     entries = list(ledger.entries(place.store))
     assert lines == [
@@ -344,6 +359,7 @@ CHECKS: dict[str, Callable[[Place, list[str]], None]] = {
     "sources.memory": memory_lines,
     "opened/": opened_lines,
     "last.json": last_lines,
+    "limits.json": limit_lines,
     "The ledger": ledger_lines,
     "The ledger#2": open_lines,
     "A plan": plan_lines,
@@ -530,6 +546,7 @@ NEWER: dict[str, Callable[[Place], None]] = {
     "last.json": lambda place: newer_sealed(
         place.versions.root / LAST, lambda: read_sealed(place.versions.root / LAST)
     ),
+    "limits.json": newer_limits,
     "ledger": newer_ledger,
     "a batch": newer_batch,
     "a plan": lambda place: newer_sealed(place.root / "plan.json", lambda: PlanFile.load(place.root / "plan.json")),
@@ -565,4 +582,4 @@ def test_the_versions_of_the_page_are_those_of_the_code() -> None:
     ]
     # raised with a format: then its line in the table, its section and CHANGELOG.md change, too
     assert numbers == [1] * 9
-    assert (ledger.FORMAT, plan_file.FORMAT, jobs.FORMAT) == (2, 1, 1)
+    assert (ledger.FORMAT, plan_file.FORMAT, jobs.FORMAT, remembered.FORMAT) == (2, 1, 1, 1)

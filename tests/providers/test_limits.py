@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag.providers.limits import Budget, Load, best_size, shared_budget
+from rag.providers.settings import Allowed
 from rag.providers.told import seconds, told_by
 from tests.servers.virtual import VirtualClock
 
@@ -24,11 +25,11 @@ async def _run(
     """Do requests of (start, tokens, seconds in flight, share billed); gives (time, number, tokens) as granted."""
     granted: list[tuple[float, int, float]] = []
 
-    async def one(number: int, start: float, tokens: int, seconds: float, billed: float) -> None:
+    async def one(number: int, start: float, tokens: int, service: float, billed: float) -> None:
         await clock.sleep(start)
         async with budget.reserve(Load(tokens)) as grant:
             granted.append((clock.monotonic(), number, tokens))
-            await clock.sleep(seconds)
+            await clock.sleep(service)
             budget.settle(grant, Load(tokens * billed), {})
 
     await asyncio.gather(*(one(number, *request) for number, request in enumerate(work)))
@@ -92,16 +93,16 @@ def test_no_more_are_in_flight_than_allowed() -> None:
 
 
 def test_what_was_not_billed_comes_back_and_what_was_billed_beyond_is_owed() -> None:
-    def seconds(share: float) -> float:
+    def needed(share: float) -> float:
         clock = VirtualClock()
         work = [(0.0, 900, 0.0, share), (0.01, 900, 0.0, 1.0)]
         asyncio.run(_run(Budget(clock, None, 1000, 1), clock, work))
         return clock.monotonic()
 
     # one that is more than a second's worth waits for that, and leaves a debt
-    assert seconds(0.0) < 2
-    assert seconds(1.0) == pytest.approx(900 * 0.06, abs=1.0)
-    assert seconds(2.0) == pytest.approx(1800 * 0.06, abs=1.0)
+    assert needed(0.0) < 2
+    assert needed(1.0) == pytest.approx(900 * 0.06, abs=1.0)
+    assert needed(2.0) == pytest.approx(1800 * 0.06, abs=1.0)
 
 
 async def _told(budget: Budget, headers: dict[str, str], tokens: int = 10) -> None:
@@ -116,7 +117,7 @@ async def _seconds_for(budget: Budget, clock: VirtualClock, tokens: int) -> floa
 
 
 @pytest.mark.parametrize(
-    ("names", "seconds"),
+    ("names", "expected"),
     [
         ({"x-ratelimit-limit-tokens": "60000", "x-ratelimit-remaining-tokens": "0"}, 5.0),
         ({"x-ratelimit-limit-tokens": "60000", "x-ratelimit-remaining-tokens": "9000"}, 0.0),
@@ -129,7 +130,7 @@ async def _seconds_for(budget: Budget, clock: VirtualClock, tokens: int) -> floa
         ({}, 0.0),
     ],
 )
-def test_limits_are_learned_from_the_headers_of_a_reply(names: dict[str, str], seconds: float) -> None:
+def test_limits_are_learned_from_the_headers_of_a_reply(names: dict[str, str], expected: float) -> None:
     clock = VirtualClock()
     budget = Budget(clock)
 
@@ -137,7 +138,7 @@ def test_limits_are_learned_from_the_headers_of_a_reply(names: dict[str, str], s
         await _told(budget, names)
         return await _seconds_for(budget, clock, 5000)
 
-    assert asyncio.run(work()) == pytest.approx(seconds, abs=0.3)
+    assert asyncio.run(work()) == pytest.approx(expected, abs=0.3)
 
 
 def test_an_answer_that_is_to_come_counts_under_the_limit_of_output_tokens() -> None:
@@ -174,7 +175,8 @@ def test_a_limit_of_the_settings_is_a_ceiling_below_the_account_s_own() -> None:
         return await _seconds_for(budget, clock, 500)
 
     assert asyncio.run(work()) == pytest.approx(1.0, abs=0.3)
-    assert budget.limits == (None, 6_000)
+    assert budget.limits == Allowed(None, 6_000)
+    assert budget.told == Allowed(None, 60_000)
 
 
 def test_the_first_request_goes_alone_and_as_long_as_none_is_answered() -> None:
@@ -186,8 +188,8 @@ def test_the_first_request_goes_alone_and_as_long_as_none_is_answered() -> None:
 def test_a_pause_holds_everyone_once() -> None:
     clock = VirtualClock()
     budget = Budget(clock, concurrency=8)
-    for seconds in (30.0, 5.0, 30.0):
-        budget.pause(seconds)
+    for pause in (30.0, 5.0, 30.0):
+        budget.pause(pause)
     granted = asyncio.run(_run(budget, clock, [(0.0, 1, 0.0, 1.0)] * 5))
     assert [at for at, _, _ in granted] == pytest.approx([30.0] * 5, abs=0.01)
 

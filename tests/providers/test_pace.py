@@ -23,7 +23,7 @@ def run(
     profile: str, rule: str, *, minutes: float = 0.0, concurrency: int = 16, seed: int = 1, **more: object
 ) -> Paced:
     base, tokens, text = PROFILES[profile]
-    account = Account(**{**vars(base), "rule": rule, **more})  # type: ignore[arg-type]
+    account = Account(**{**vars(base), "rule": rule, **more})
     total = int(minutes * A_MINUTE[profile]) if minutes else tokens
     if account.rule == "bucket60" and not account.drained and not minutes:
         total += A_MINUTE[profile]
