@@ -380,7 +380,7 @@ def _state(batch: dict[str, Any], hide: Callable[[str], str] = str) -> BatchStat
         failed=count_of(counts, "failed"),
         total=count_of(counts, "total"),
         tokens=count_of(batch.get("usage"), "input_tokens", "total_tokens"),
-        expires_at=count_of(batch, "expires_at"),
+        expires_at=expires if isinstance(expires := batch.get("expires_at"), int) else None,
         reasons=tuple(hide(_complaint(item)) for item in complaints[:5]),
         queue_full=queue is not None,
         queue_tokens=int(told[1].replace(",", "")) if told else None,

@@ -56,7 +56,7 @@ def test_while_it_runs_nothing_is_sent_and_its_progress_is_told(desk: Desk, sim:
     again = desk.visit(TEXTS)
     assert (again.missing, again.submitted) == (18, ())
     assert "18 texts in 1 batch under way: batch_sim000001 " in again.message
-    assert "`ragline index --batch` again picks up" in again.message
+    assert "`ragline index --batch` again picks up what has ended (all have ended by 20" in again.message
     assert len(sim.all_batches()) == 1
 
 
