@@ -76,7 +76,7 @@ class Embedding(Section):
     dimensions: Annotated[int, Field(gt=0, le=65_536)] | None = None
     requests_per_minute: Positive | None = None
     tokens_per_minute: Positive | None = None
-    concurrency: Few = 8
+    concurrency: Few = 16
     timeout_seconds: Seconds = 60.0
     max_usd: NotNegative | None = 5.0
     max_usd_per_month: NotNegative | None = None

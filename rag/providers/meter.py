@@ -23,6 +23,8 @@ _MARGIN: Final = 0.25
 """Seconds by which a minute of ours may end later at the server."""
 _SPAN: Final = 6.0
 """Seconds of observations that a slope is taken from, more where requests are few."""
+_MANY: Final = 300
+"""Observations that are enough."""
 _STEADY, _SHARED, _JUMPY = 0.85, 0.25, 1.6
 """Slopes, in parts of the limit: from the first on it is ours alone; below the second and above the last a window."""
 _ENOUGH, _GROWTH = 10, 0.01
@@ -108,10 +110,9 @@ class Meter:
             waits.append(self._reset[0] - now)
         if self._flat:
             waits += [self._expiry(needed) - now, self._seen_at + _TRY - now]
+            # it may be no window after all: one request asks, and if it is refused, the server says when
             if waits[-1] <= 0.0 and not self._promised:
-                return (
-                    0.0  # it may be no window after all: one request asks, and if it is refused, the server says when
-                )
+                return 0.0
         return max(1e-3, min(waits))
 
     def take(self, amount: float, now: float) -> None:
@@ -163,8 +164,9 @@ class Meter:
             self._told, self._capacity = True, holds
             self._level = min(remaining, _START * holds if self._small else remaining) - after
         self._follow(remaining, remaining + self.total - after, own, sent_at)
-        used = sum(amount for at, amount in self._sent if at > sent_at - MINUTE) - after
-        self._others = max(0.0, self._capacity - remaining - used)
+        if self._flat:
+            used = sum(amount for at, amount in self._sent if at > sent_at - MINUTE) - after
+            self._others = max(0.0, self._capacity - remaining - used)
         # in a window of ours alone the earliest one told stands: a later one may be a reply old
         if not (self._reset and self._flat and self._others < 0.02 * self._capacity):
             self._reset = None if told.reset is None else (now + told.reset + 0.05, self.total - after)
@@ -261,6 +263,8 @@ class Meter:
         if remaining + own >= 0.95 * self._capacity:  # full: what would come in is lost, and says nothing
             self._line.clear()
             self._refill, self._flat = min(rate, 1.25 * max(self._refill, rate / 4)), False
+            return
+        if len(self._line) >= _MANY and abs(sent_at - self._line[-1][0]) < _SPAN / _MANY:
             return
         self._line.append((sent_at, line))
         least = max(1.5, 8.0 * self._biggest / rate)
