@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,10 +13,13 @@ import pytest
 from rag.errors import NotFound
 from rag.index.verify import check_current, check_version
 from rag.index.versions import Versions
+from tests.forked import forking
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
+WORKER = "tests.index.worker"
+Run = Callable[..., int]
 POINTS = sorted(
     {
         name
@@ -28,14 +29,17 @@ POINTS = sorted(
 )
 
 
-def run(store: Path, action: str, argument: str, fault: str = "") -> int:
-    command = [sys.executable, "-m", "tests.index.worker", str(store), action, argument]
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "RAGLINE_FAULT": fault}, capture_output=True, check=False
-    )
-    if not fault:
-        assert done.returncode == 0, done.stderr.decode()
-    return done.returncode
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """An action in a process of its own, to its end: (store, action, argument, fault), and its exit code."""
+
+    def acted(store: Path, action: str, argument: str, fault: str = "") -> int:
+        done = forked.run(WORKER, [str(store), action, argument], fault)
+        assert done.returncode == 0 or fault, done.stderr
+        return done.returncode
+
+    with forking(tmp_path_factory.mktemp("said"), WORKER) as forked:
+        yield acted
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +83,9 @@ ACTIONS: list[tuple[str, str, set[int | None], int]] = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS)
-def test_killed_at_a_point_the_old_or_the_new_version_is_live(point: str, pattern: Path, tmp_path: Path) -> None:
+def test_killed_at_a_point_the_old_or_the_new_version_is_live(
+    run: Run, point: str, pattern: Path, tmp_path: Path
+) -> None:
     passed = 0
     for action, argument, allowed, after in ACTIONS:
         for passage in (1, 2, 3):
@@ -112,7 +118,9 @@ def test_killed_at_a_point_the_old_or_the_new_version_is_live(point: str, patter
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", [point for point in POINTS if point.startswith(("versions.", "create.", "move_"))])
-def test_a_full_disk_at_a_point_leaves_the_old_or_the_new_version(point: str, pattern: Path, tmp_path: Path) -> None:
+def test_a_full_disk_at_a_point_leaves_the_old_or_the_new_version(
+    run: Run, point: str, pattern: Path, tmp_path: Path
+) -> None:
     store = tmp_path / "store"
     shutil.copytree(pattern, store)
     versions = Versions(store, "main")
@@ -121,7 +129,9 @@ def test_a_full_disk_at_a_point_leaves_the_old_or_the_new_version(point: str, pa
     assert sound(versions)
 
 
-def test_killed_while_the_very_first_version_is_published_nothing_is_damage(pattern: Path, tmp_path: Path) -> None:
+def test_killed_while_the_very_first_version_is_published_nothing_is_damage(
+    run: Run, pattern: Path, tmp_path: Path
+) -> None:
     for point in ("versions.before_swap", "versions.swapped", "versions.staged", "versions.numbered"):
         store = tmp_path / point
         folder = store / "staging" / "s"

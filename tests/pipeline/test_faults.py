@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,11 +17,13 @@ import pytest
 from rag.index.versions import Versions
 from rag.storage import lock_holder
 from rag.upkeep import verify_store
+from tests.forked import forking
 
 from .conftest import House
 from .test_reindex import version_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
+WORKER = "tests.pipeline.worker"
 IN_FLIGHT = 2 * 4
 """Concurrency times texts a request of the worker's model."""
 POINTS = [
@@ -47,13 +49,18 @@ POINTS = [
 ]
 
 
-def command(house: House, log: Path) -> list[str]:
-    return [sys.executable, "-m", "tests.pipeline.worker", str(house.corpus.parent), str(house.store), str(log)]
+def words(house: House, log: Path) -> list[str]:
+    return [str(house.corpus.parent), str(house.store), str(log)]
 
 
-def work(house: House, log: Path, fault: str = "") -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "RAGLINE_FAULT": fault}
-    return subprocess.run(command(house, log), cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+Work = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Work]:
+    """A re-index in a process of its own, to its end: (house, log, fault)."""
+    with forking(tmp_path_factory.mktemp("said"), WORKER) as forked:
+        yield lambda house, log, fault="": forked.run(WORKER, words(house, log), fault)
 
 
 def sent(log: Path) -> Counter[str]:
@@ -66,7 +73,7 @@ def fill(house: House) -> None:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], set[str]]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, work: Work) -> tuple[dict[str, bytes], set[str]]:
     house = House(tmp_path_factory.mktemp("undisturbed"))
     fill(house)
     log = house.corpus.parent / "log"
@@ -78,7 +85,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, byt
 @pytest.mark.parametrize("point", POINTS)
 @pytest.mark.parametrize("passage", [1, 3])
 def test_killed_at_any_point_the_next_run_finishes_and_pays_only_what_was_in_flight(
-    tmp_path: Path, undisturbed: tuple[dict[str, bytes], set[str]], point: str, passage: int
+    tmp_path: Path, work: Work, undisturbed: tuple[dict[str, bytes], set[str]], point: str, passage: int
 ) -> None:
     house = House(tmp_path)
     fill(house)
@@ -103,7 +110,7 @@ def test_killed_at_any_point_the_next_run_finishes_and_pays_only_what_was_in_fli
 
 
 @pytest.mark.slow
-def test_a_killed_second_publish_leaves_the_old_or_the_new_version(tmp_path: Path) -> None:
+def test_a_killed_second_publish_leaves_the_old_or_the_new_version(tmp_path: Path, work: Work) -> None:
     house = House(tmp_path)
     fill(house)
     log = tmp_path / "log"
@@ -123,12 +130,14 @@ def test_a_killed_second_publish_leaves_the_old_or_the_new_version(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_of_two_runs_at_once_one_works_and_the_other_names_it(tmp_path: Path) -> None:
+def test_of_two_runs_at_once_one_works_and_the_other_names_it(tmp_path: Path, work: Work) -> None:
     house = House(tmp_path)
     fill(house)
     log = tmp_path / "log"
     environment = {**os.environ, "RAGLINE_FAULT": "embed.answered:1:pause"}
-    first = subprocess.Popen(command(house, log), cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    first = subprocess.Popen(
+        [sys.executable, "-m", WORKER, *words(house, log)], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+    )
     try:
         deadline = time.monotonic() + 60
         while not stopped(first.pid):
@@ -168,7 +177,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.slow
 def test_on_a_full_disk_one_clear_error_and_after_space_is_made_the_same_command_continues(
-    tmp_path: Path, small_disk: Path
+    tmp_path: Path, small_disk: Path, work: Work
 ) -> None:
     house = House(tmp_path)
     fill(house)
@@ -195,7 +204,7 @@ def test_on_a_full_disk_one_clear_error_and_after_space_is_made_the_same_command
 
 
 @pytest.mark.slow
-def test_a_read_only_store_is_named_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_a_read_only_store_is_named_and_nothing_is_lost(tmp_path: Path, work: Work) -> None:
     house = House(tmp_path)
     fill(house)
     log = tmp_path / "log"
