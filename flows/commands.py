@@ -152,6 +152,7 @@ def index(arguments: Namespace) -> Result:
         publish=not arguments.no_publish,
         allow_removed=arguments.allow_removed,
         rehash=arguments.rehash,
+        retry_refused=arguments.retry_refused,
         wait=arguments.wait,
         batch=arguments.batch,
         ignore_batches=arguments.ignore_batches,

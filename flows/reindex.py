@@ -67,12 +67,14 @@ def reindex(
     create_store: bool = False,
     plan: str | None = None,
     batch: bool = False,
+    retry_refused: bool = False,
 ) -> State[None]:
     """Re-index the corpus that the settings name.
 
     configs: settings files, later wins; without one, the nearest ragline.toml. sets: `section.key=value`. Keys of
     providers come from the environment only. create_store: begin a new, empty store. plan: the file of a plan that is
-    carried out, or nothing is. batch: through the provider's batches, which a later run picks up.
+    carried out, or nothing is. batch: through the provider's batches, which a later run picks up. retry_refused: send the
+    texts again that the provider has refused before.
     """
     handed = STAGED.handed()
     try:
@@ -84,6 +86,7 @@ def reindex(
                 publish=publish,
                 allow_removed=allow_removed,
                 rehash=rehash,
+                retry_refused=retry_refused,
                 plan_file=Path(plan) if plan else None,
                 batch=batch,
             )
@@ -119,6 +122,7 @@ def run_recorded(
             rehash=options.rehash,
             plan=str(options.plan_file) if options.plan_file else None,
             batch=options.batch,
+            retry_refused=options.retry_refused,
             return_state=True,
         ),
         recording,

@@ -438,9 +438,11 @@ class Reindex:
         finally:
             with contextlib.suppress(StorageFailed):  # harmless if lost
                 parts.keep_limits()
+            refused = {texts.keys[at].tobytes(): why for at, why in sender.refused.items()}
+            refusals.remember(self._cache().folder, refused, parts.clock.utc())
         if self._options.purpose != "experiment":  # only a writer may merge: another's sources would vanish
             self._cache().merge()
-        self._leave_out({texts.keys[at].tobytes(): why for at, why in sender.refused.items()})
+        self._go_on_without(refused)
         return self.spent.texts
 
     def build(self) -> None:
@@ -810,15 +812,8 @@ class Reindex:
         if self._snapshot and self._digest and not self._stale:
             self._memory.save(self._snapshot, self._fingerprint(), self._digest)
 
-    def _leave_out(self, refused: Mapping[bytes, str]) -> None:
-        """Go on without the texts that the provider will not take. Raises CorpusFailed where they are too many."""
-        if not refused:
-            return
-        assert self._planned is not None
-        refusals.remember(self._cache().folder, refused, self._parts.clock.utc())
-        self._go_on_without(refused)
-
     def _go_on_without(self, refused: Mapping[bytes, str]) -> None:
+        """Leave out the texts that the provider will not take. Raises CorpusFailed where they are too many."""
         assert self._planned is not None
         self._prepared = left = without(self._ready(), refused)
         self._planned = replace(self._planned, excluded_chunks=counts(left)["excluded_chunks"])
@@ -836,6 +831,8 @@ class Reindex:
 
     def _outcome(self, version: int | None, reason: Reason, message: str) -> Outcome:
         plan = self.plan()
+        if plan.content_digest and self._digest:  # a text that was refused since is not in it
+            plan = replace(plan, content_digest=self._digest)
         assert self._planned is not None
         self._ended = Outcome(
             run_id=self.run_id,

@@ -63,12 +63,14 @@ class Sender:
     concurrency: int
     spent: Spent = field(default_factory=Spent)
     refused: dict[int, str] = field(default_factory=dict)
-    """The positions of texts that the provider will not take, and its reason."""
+    """The positions of texts that the provider will not take, and its reason. None where it takes none: then it is not they."""
     billed: Callable[[], None] = lambda: None
     """Called as soon as an answer is counted in `spent`, before it is stored: the ledger's open entry hangs on it."""
     _reserved: int = 0
     _planned: int = 0
     """Tokens of all that is to be sent."""
+    _failure: BaseException | None = None
+    """What ended it; no new request goes out."""
 
     async def send(self, texts: Texts, progress: Callable[[], None]) -> None:
         """Send all texts in order, at most `concurrency` requests at once.
@@ -80,24 +82,23 @@ class Sender:
         row = Row(texts.tokens)
         self._planned = int(row.tokens.sum())
         spans = self._spans(row)
-        failure: list[BaseException] = []
 
         async def worker(few: Iterator[Span]) -> None:
             for span in few:
-                if failure:
+                if self._failure:
                     return
                 try:
                     await self._send(span, texts)
                     progress()
                 except Exception as error:  # noqa: BLE001 - kept, and raised when the others have stored theirs
-                    failure.append(error)
+                    self._failure = self._failure or error
                     return
 
         if self.model.limits.first_tokens is not None and (first := next(spans, None)):
             await worker(iter([first]))  # alone: what it learns decides how large the others are
         await asyncio.gather(*(worker(spans) for _ in range(min(self.concurrency, len(row)))))
-        if failure:
-            raise failure[0]
+        if self._failure:
+            raise self._failure
 
     def _spans(self, row: Row) -> Iterator[Span]:
         start = 0
@@ -107,7 +108,7 @@ class Sender:
             start = end
 
     async def _send(self, span: Span, texts: Texts) -> None:
-        """Send a request, and where a text of it is refused, its parts: at most two for each halving."""
+        """Send a request, and where a text of it is refused, its parts, none of them over half as large."""
         start, end = span
         try:
             await self._ask(span, texts)
@@ -121,6 +122,8 @@ class Sender:
         else:
             return
         for part in parts:
+            if self._failure:
+                return
             await self._send(part, texts)
 
     async def _ask(self, span: Span, texts: Texts) -> None:
@@ -144,10 +147,13 @@ class Sender:
         storage.faultpoint("embed.stored")
 
     def _refuse(self, position: int, error: ProviderFailed) -> None:
+        if self._failure:
+            return
         self.refused[position] = error.message
-        done = self.spent.texts + len(self.refused)
-        if len(self.refused) > max(BEARABLE, _BEARABLE_SHARE * done):
-            what = f"{len(self.refused):,} of {counted(done, 'text')} were refused, the last: {error.message}"
+        refused, done = len(self.refused), self.spent.texts + len(self.refused)
+        if refused > max(BEARABLE, _BEARABLE_SHARE * done):
+            self.refused = {}
+            what = f"{refused:,} of {counted(done, 'text')} were refused, the last: {error.message}"
             raise ProviderFailed.at(self.model.identity.name, what, error.problems[0].remedy) from error
 
     @staticmethod
@@ -170,19 +176,25 @@ class Sender:
 
 
 def _parts(span: Span, positions: Sequence[int]) -> list[Span]:
-    """What to send in place of a refused request: the texts that were named each alone, the rest between them; else halves.
+    """What to send in place of a refused request: the texts that were named each alone, and the rest; else halves.
 
-    >>> _parts((10, 18), []), _parts((10, 18), [3])
-    ([(10, 14), (14, 18)], [(10, 13), (13, 14), (14, 18)])
+    None is over half as large, so that a text of n is in at most 1 + log2 n requests, whatever is refused.
+
+    >>> _parts((10, 18), []), _parts((10, 18), [3]), _parts((10, 18), [0])
+    ([(10, 14), (14, 18)], [(10, 13), (13, 14), (14, 18)], [(10, 11), (11, 14), (14, 18)])
     """
     start, end = span
-    named = sorted({start + at for at in positions if 0 <= at < end - start})
-    if not named:
-        middle = (start + end) // 2
-        return [(start, middle), (middle, end)]
+    half = (end - start + 1) // 2
     parts: list[Span] = []
-    for at in named:
-        parts += [(start, at)] if at > start else []
+
+    def rest(until: int) -> None:
+        middle = (start + until) // 2
+        cut = [(start, middle), (middle, until)] if until - start > half else [(start, until)]
+        parts.extend(part for part in cut if part[0] < part[1])
+
+    for at in sorted({start + at for at in positions if 0 <= at < end - start}):
+        rest(at)
         parts.append((at, at + 1))
         start = at + 1
-    return [*parts, (start, end)] if start < end else parts
+    rest(end)
+    return parts

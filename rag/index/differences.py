@@ -111,6 +111,8 @@ def causes(
             path = joined(chunk.heading_path)
             old = headings.get(_content(chunk.doc_id, chunk.text))
             labels.append(("heading edited", old, path) if old is not None and old != path else ("edited", None, None))
+        elif manifest.readers == prepared.readers:
+            labels.append(("refused before", None, None))
         else:
             labels.append(("reader changed", ", ".join(manifest.readers), ", ".join(prepared.readers)))
     return labels

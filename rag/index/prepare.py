@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import json
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -156,7 +156,7 @@ def prepare(
     excluded: list[Excluded] = []
     readers: set[str] = set()
     keys, tokens, sources = bytearray(), array("I"), bytearray()
-    content = hashlib.sha256()
+    content = _Content()
     documents = 0
     with (
         writing(DocumentRow, folder / "documents.parquet") as table,
@@ -170,8 +170,7 @@ def prepare(
             documents += 1
             readers.add(item.reader)
             sources += bytes.fromhex(item.source_sha256)
-            metadata = digest(dict(item.metadata))
-            content.update(canonical([item.doc_id, item.source_sha256, metadata, item.reader]) + b"\n")
+            content.document(item.doc_id, item.source_sha256, item.metadata, item.reader)
             count = 0
             parts = chunker.chunk(item)
             while block := list(itertools.islice(parts, _CHUNKS_A_DOCUMENT)):
@@ -179,8 +178,7 @@ def prepare(
                 excluded += [part for part in block if isinstance(part, Excluded)]
                 own = text_keys(identity, "passage", (chunk.sent for chunk in chunks)).tobytes()
                 keys += own
-                spans = np.array([(chunk.start, chunk.end) for chunk in chunks], "<i8")
-                content.update(len(chunks).to_bytes(8, "little") + spans.tobytes() + own)
+                content.chunks([(chunk.start, chunk.end) for chunk in chunks], own)
                 for chunk in chunks:
                     tokens.append(chunk.tokens)
                     spool.add(chunk)
@@ -189,8 +187,6 @@ def prepare(
             progress(1)
         spool.close()
     excluded.sort(key=_excluded_order)
-    for row in excluded:
-        content.update(canonical([row.source, row.stage, row.reason, row.doc_id, row.start, row.end]) + b"\n")
     key_rows = np.frombuffer(bytes(keys), np.uint8).reshape(-1, 32)
     return Prepared(
         folder,
@@ -201,10 +197,42 @@ def prepare(
         np.frombuffer(tokens.tobytes(), np.uint32),
         first_rows(key_rows),
         tuple(excluded),
-        content.hexdigest(),
+        content.digest(excluded),
         identity,
         chunker.identity,
     )
+
+
+class _Content:
+    """The digest of documents, chunks and exclusions, in order: `documents` of content_digest in docs/formats.md."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._spans: list[tuple[int, int]] = []
+        self._keys = bytearray()
+
+    def document(self, doc_id: str, source_sha256: str, metadata: Mapping[str, Json], reader: str) -> None:
+        self._flush()
+        self._hash.update(canonical([doc_id, source_sha256, digest(dict(metadata)), reader]) + b"\n")
+
+    def chunks(self, spans: Sequence[tuple[int, int]], keys: bytes) -> None:
+        """More of the document that came last; `keys` one after the other."""
+        self._spans += spans
+        self._keys += keys
+        while len(self._spans) >= _CHUNKS_A_DOCUMENT:
+            self._flush()
+
+    def digest(self, excluded: Iterable[Excluded]) -> str:
+        self._flush()
+        for row in excluded:
+            self._hash.update(canonical([row.source, row.stage, row.reason, row.doc_id, row.start, row.end]) + b"\n")
+        return self._hash.hexdigest()
+
+    def _flush(self) -> None:
+        spans, keys = self._spans[:_CHUNKS_A_DOCUMENT], self._keys[: 32 * _CHUNKS_A_DOCUMENT]
+        if spans:
+            self._hash.update(len(spans).to_bytes(8, "little") + np.array(spans, "<i8").tobytes() + keys)
+        self._spans, self._keys = self._spans[len(spans) :], self._keys[len(keys) :]
 
 
 def _excluded_order(row: Excluded) -> tuple[Any, ...]:
@@ -234,36 +262,40 @@ def without(prepared: Prepared, reasons: Mapping[bytes, str]) -> Prepared:
     gone = np.array([key.tobytes() in reasons for key in prepared.keys], np.bool_) if reasons else np.zeros(0, np.bool_)
     if not gone.any():
         return prepared
-    keys, tokens = prepared.keys[~gone], prepared.tokens[~gone]
-    lost: dict[str, list[tuple[Chunk, str]]] = {}
-    spooled = prepared.folder / "spool.arrow"
-    with create(spooled, durable=False) as sink:
-        spool = _SpoolWriter(sink)
-        for row, chunk in enumerate(prepared.spool()):
-            if gone[row]:
-                lost.setdefault(chunk.doc_id, []).append((chunk, reasons[prepared.keys[row].tobytes()]))
-            else:
-                spool.add(chunk)
-        spool.close()
-    excluded = list(prepared.excluded)
+    excluded, content = list(prepared.excluded), _Content()
     path = prepared.folder / "documents.parquet"
-    before = DocumentTable(path)
-    with contextlib.closing(before), writing(DocumentRow, path) as table:
-        for document in before:
-            chunks = lost.get(document.doc_id, [])
-            for chunk, why in chunks:
-                place = (document.doc_id, chunk.start, chunk.end)
-                excluded.append(Excluded(document.source, "embed", "refused", why, *place))
-            table.add(replace(document, chunks=document.chunks - len(chunks)))
+    rows = enumerate(prepared.spool())
+    with (
+        contextlib.closing(DocumentTable(path)) as documents,
+        writing(DocumentRow, path) as table,
+        create(prepared.folder / "spool.arrow", durable=False) as sink,
+    ):
+        spool = _SpoolWriter(sink)
+        for document in documents:
+            content.document(
+                document.doc_id, document.source_sha256, json.loads(document.metadata_json), document.reader
+            )
+            kept = 0
+            for row, chunk in itertools.islice(rows, document.chunks):
+                key = prepared.keys[row].tobytes()
+                if gone[row]:
+                    place = (document.doc_id, chunk.start, chunk.end)
+                    excluded.append(Excluded(document.source, "embed", "refused", reasons[key], *place))
+                    continue
+                kept += 1
+                content.chunks([(chunk.start, chunk.end)], key)
+                spool.add(chunk)
+            table.add(replace(document, chunks=kept))
+        spool.close()
     excluded.sort(key=_excluded_order)
-    refused: list[Json] = [[row.doc_id, row.start, row.end] for row in excluded if row.stage == "embed"]
+    keys = prepared.keys[~gone]
     return replace(
         prepared,
         keys=keys,
-        tokens=tokens,
+        tokens=prepared.tokens[~gone],
         first=first_rows(keys),
         excluded=tuple(excluded),
-        digest=digest([prepared.digest, refused]),
+        digest=content.digest(excluded),
     )
 
 

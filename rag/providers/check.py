@@ -61,14 +61,14 @@ def sound(vectors: Floats) -> Floats:
     return vectors
 
 
-def not_one_for_all(vectors: Floats, texts: Sequence[str]) -> None:
-    """Refuse the same vector for three or more different texts. Raises BadReply.
+def not_one_for_all(vectors: Floats, texts: Sequence[str], least: int = 3) -> None:
+    """Refuse the same vector for so many different texts, or more. Raises BadReply.
 
     Case and spaces do not count as different: models that fold them give equal vectors rightly.
     """
-    if len(texts) < 3 or not (vectors == vectors[0]).all():
+    if len(texts) < least or not (vectors == vectors[0]).all():
         return
-    if len({"".join(text.split()).casefold() for text in texts}) >= 3:
+    if len({"".join(text.split()).casefold() for text in texts}) >= least:
         raise BadReply(f"the same vector for {len(texts)} different texts")
 
 

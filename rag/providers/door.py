@@ -20,6 +20,7 @@ from rag.providers.check import BadReply
 from rag.providers.limits import PROBE, Budget, Grant, Load, shared_budget
 from rag.providers.models import PROVIDERS
 from rag.providers.prices import price
+from rag.providers.reply_ids import ReplyIds
 from rag.providers.retry import MOST, Backoff, Failure
 from rag.providers.secrets import Key, key_variable, read_key
 from rag.providers.settings import ModelSettings, Surroundings
@@ -216,6 +217,7 @@ class Door:
 
         from rag.providers.measured import hook
 
+        ids = ReplyIds()
         module, _, client = self._provider.client.partition(":")
         library: Any = importlib.import_module(module)
         if self._key is None:
@@ -225,7 +227,7 @@ class Door:
         http = library.DefaultAsyncHttpxClient(
             trust_env=not on_this_machine(self._url),
             headers={"accept-encoding": "identity"},
-            event_hooks={"request": [self._went], "response": [hook(_room.get)]},
+            event_hooks={"request": [ids.sends, self._went], "response": [ids.comes, hook(_room.get)]},
         )
         return getattr(library, client)(
             api_key=self._key.reveal(),
@@ -283,7 +285,8 @@ class Door:
 
     def _error(self, failure: Failure, times: int, wait: float) -> RaglineError:
         model, kind = self._settings.model, failure.rule.kind
-        sent = "" if times == 1 else f" (sent {times} times)"
+        # the reason of a refused text is kept, and is the same however it was found
+        sent = "" if times == 1 or kind == "input" else f" (sent {times} times)"
         if wait > self._settings.patience:
             sent += f"; it asks to wait {wait:,.0f} s, over the {self._settings.patience:,.0f} s that are waited for"
         what = self._hider().hide(f"{model}: {failure.message}{sent}")

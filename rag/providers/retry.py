@@ -25,7 +25,10 @@ Who = Literal["everyone", "this request"]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How one kind of failure is treated: `attempts` counts the first; `waits` says who waits before the next."""
+    """How one kind of failure is treated: `attempts` counts the first; `waits` says who waits before the next.
+
+    `what` it is stands in docs/operations.md, which has this table.
+    """
 
     kind: str
     attempts: int
@@ -36,16 +39,16 @@ class Rule:
 TABLE: Mapping[str, Rule] = {
     rule.kind: rule
     for rule in (
-        Rule("quota", 1, "this request", "429 insufficient_quota: waiting cannot help"),
-        Rule("rate", MOST, "everyone", "429: Retry-After to the full, else back-off"),
-        Rule("busy", 6, "everyone", "503, 529 with Retry-After, else as server"),
+        Rule("quota", 1, "this request", "429 and others that tell of quota or credit (`insufficient_quota`)"),
+        Rule("rate", MOST, "everyone", "429"),
+        Rule("busy", 6, "everyone", "503, 529 with `Retry-After`"),
         Rule("server", 6, "this request", "408, 409, 425, 500 and above"),
-        Rule("connection", 6, "this request", "refused, reset, timed out, half a body"),
-        Rule("reply", 3, "this request", "200 with something else: HTML, wrong count, NaN, another model"),
-        Rule("key", 1, "this request", "401, 403: wrong key, or no access to the model"),
-        Rule("model", 1, "this request", "404: no such model or path"),
-        Rule("input", 1, "this request", "400, 413, 422 for what a text holds: the caller splits the request"),
-        Rule("request", 1, "this request", "400, 405, 413, 415, 422 and other 4xx: the request itself is wrong"),
+        Rule("connection", 6, "this request", "no connection, a broken one, half a body, a timeout"),
+        Rule("reply", 3, "this request", "200 with anything but what was asked for"),
+        Rule("key", 1, "this request", "401, 403"),
+        Rule("model", 1, "this request", "404"),
+        Rule("input", 1, "this request", "400, 413, 422, 500 for what a text holds"),
+        Rule("request", 1, "this request", "every other 4xx, and 3xx"),
     )
 }
 

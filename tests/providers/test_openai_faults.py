@@ -452,3 +452,17 @@ def test_limits_are_the_providers_own_smaller_for_others_and_a_quarter_second_of
     for model, asked in {"openai/text-embedding-3-small": 2000, "openai/text-embedding-ada-002": 512}.items():
         with pytest.raises(SettingsError, match="no vectors of"):
             OpenAIEmbedding(ModelSettings(model, dimensions=asked), around)
+
+
+def test_one_vector_for_two_texts_is_believed_when_it_comes_again(served: Served) -> None:
+    def one_for_both(asked: Asked) -> Answer:
+        return reply(asked, [{**item, "embedding": items(asked)[0]["embedding"]} for item in items(asked)])
+
+    served.script = [one_for_both]
+    assert right(Run(served).embed(TEXTS[:2]), TEXTS[:2]), "a server that had hung"
+    assert len(served.asked) == 2
+    served.always, served.asked = one_for_both, []
+    assert np.array_equal(Run(served).embed(["to be", "be to"]).vectors, [vector("to be")] * 2), "a bag of words"
+    assert len(served.asked) == 2
+    assert len(Run(served).embed(["to be", "To  Be"]).vectors) == 2
+    assert len(served.asked) == 3
