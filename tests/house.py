@@ -13,7 +13,7 @@ import numpy as np
 
 from rag import wiring
 from rag.embedding.plan import Plan, Terms
-from rag.errors import ProviderFailed
+from rag.errors import Problem, ProviderFailed
 from rag.index.tables import ChunkTable
 from rag.pipeline import Options, Outcome, Parts, Reindex, plan_only, reindex
 from rag.ports import Embedded
@@ -45,12 +45,18 @@ class CountingModel:
         self.sent: list[str] = []
         self.requests = 0
         self.fail_at: int | None = None
+        self.refused: set[str] = set()
+        """It takes no text that begins with one of these."""
 
     async def embed(self, texts: Sequence[str], role: Role) -> Embedded:
         assert role == "passage"
         self.requests += 1
         if self.fail_at == self.requests:
             raise ProviderFailed("the server has had enough")
+        if any(text.startswith(word) for text in texts for word in self.refused):
+            error = ProviderFailed("400: not acceptable", [Problem("here", "400: not acceptable", "leave it out")])
+            error.splittable = True
+            raise error
         self.sent += texts
         return Embedded(np.stack([vector_of(text) for text in texts]), sum(len(text) for text in texts))
 

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 
 from rag import wiring
+from rag.clock import SystemClock
 from rag.embedding.cache import VectorCache
 from rag.errors import RaglineError
 from rag.pipeline import Options, Outcome, Parts, Reindex, plan_only
 from rag.providers.limits import Grant
 from rag.providers.openai_api import OpenAIEmbedding
-from rag.settings import load
+from rag.settings import Settings, load
 from tests.house import WIDTH, House, lexical_in_process
 from tests.provider import Simulator
 from tests.provider.faults import DAMAGES
@@ -65,7 +66,7 @@ class ProvidedHouse(House):
             return True
         return False
 
-    def parts(self) -> Parts:
+    def settings(self) -> Settings:
         asked = {
             "model": MODEL,
             "base_url": self.sim.url,
@@ -75,9 +76,15 @@ class ProvidedHouse(House):
         }
         sets = [f"embedding.{name}={value!r}" for name, value in asked.items()]
         sets += [f"store='{self.store}'", f"corpus.paths=['{self.corpus}']", f"prices.{MODEL}={{input=0.02}}"]
-        settings = load([], {}, [*sets, *self.sets], self.corpus)
+        return load([], {}, [*sets, *self.sets], self.corpus)
+
+    @property
+    def world(self) -> wiring.World:
+        return wiring.World(self.clock, {"SIM_KEY": self.sim.key})
+
+    def parts(self) -> Parts:
         self.clock = self.new_clock()
-        parts = wiring.parts(settings, wiring.World(self.clock, {"SIM_KEY": self.sim.key}))
+        parts = wiring.parts(self.settings(), self.world)
         assert isinstance(parts.model, OpenAIEmbedding)
         self.model = parts.model
         budget, self.went = self.model._door.budget, []
@@ -105,6 +112,10 @@ class ProvidedHouse(House):
             except RaglineError as error:
                 failed.append(error)
         raise failed[-1]
+
+    def desk(self) -> wiring.Desk:
+        """The live version, to ask questions of."""
+        return wiring.Desk(self.settings(), None, wiring.World(SystemClock(), self.world.environment))
 
     def texts_sent(self) -> dict[bytes, str]:
         """Key -> text of every chunk of the corpus, refused ones included."""

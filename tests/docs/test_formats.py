@@ -22,7 +22,7 @@ from eval import answers, cached
 from eval.answers import AnswerStore, Kept
 from rag.clock import SystemClock
 from rag.digest import canonical, text_keys
-from rag.embedding import jobs, ledger
+from rag.embedding import jobs, ledger, refusals
 from rag.embedding.account import Account
 from rag.embedding.cache import Segment, VectorCache, namespaces, segment_names
 from rag.embedding.jobs import Jobs, Left, Line, line_id, new_job
@@ -61,6 +61,7 @@ DOCUMENTS = {
 }
 
 HOSTED = ModelSettings("openai/text-embedding-3-small")
+WHEN = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 REPLIES = {"0" * 64: 0.5, "1" * 64: None}
 
 
@@ -112,7 +113,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         plan_only(run)
         run.plan_to_keep().save(root / "plan.json")
     begun(house)
-    remembered.remember(house.store, HOSTED, Allowed(3000.0, 1_000_000.0), datetime(2026, 11, 22, 12, 0, tzinfo=UTC))
+    for reason in ("too long", "Ä: too long"):
+        refusals.remember(namespaces(house.store)[0], {b"k" * 32: reason, b"l" * 32: "400"}, WHEN)
+    remembered.remember(house.store, HOSTED, Allowed(3000.0, 1_000_000.0), WHEN)
     with Account(house.store, house.parts().clock, "ragline eval", "openai/toy") as account:
         account.bill(Usage(2, 30, 4, 0.125))
         yield Place(root, house, {key.tobytes().hex(): text for key, text in zip(keys, texts, strict=True)})
@@ -177,6 +180,13 @@ def segment_lines(place: Place, lines: list[str]) -> None:
                 wanted.append(f"{key.tobytes().hex()} {vector[0]!s} {tokens} True")
     assert lines == wanted
     assert len(wanted) > len(place.sent)
+
+
+def refused_lines(place: Place, lines: list[str]) -> None:
+    (folder,) = namespaces(place.store)
+    known = refusals.known(folder)
+    assert lines == [f"{folder.name} {key.hex()} {known[key]} 2026-11-22T12:00:00Z" for key in sorted(known)]
+    assert list(known.values()) == ["Ä: too long", "400"]
 
 
 def current_lines(place: Place, lines: list[str]) -> None:
@@ -346,6 +356,7 @@ CHECKS: dict[str, Callable[[Place, list[str]], None]] = {
     "namespace.json": namespace_lines,
     "The key of a text": key_lines,
     "A segment of the vector cache": segment_lines,
+    "refused.jsonl": refused_lines,
     "CURRENT": current_lines,
     "manifest.json": manifest_lines,
     "build.json": build_lines,
@@ -446,10 +457,30 @@ def test_the_digest_of_a_document_of_many_blocks_is_the_one_of_the_page(
     assert line.endswith(" True")
 
 
+def test_the_digest_of_a_version_without_refused_texts_is_the_one_of_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    house = House(tmp_path / "data")
+    for number in range(40):
+        house.write(f"n{number:02}.md", f"# Note {number}\n\nText {number}.\n\n## More\n\nMore of {number}.\n")
+    house.write("whole.txt", "Bad from the beginning.\n")
+    house.model.refused = {"# Note 7", "Bad"}
+    assert house.index().excluded_chunks == 2
+    (line,) = said(blocks()["content_digest"][1], tmp_path, monkeypatch)
+    assert line.endswith(" True")
+
+
 def newer_cache(place: Place) -> None:
     path = namespaces(place.store)[0] / "namespace.json"
     with changed(path, canonical({**json.loads(path.read_bytes()), "format": 2})):
         VectorCache(place.store, place.house.model.identity, place.house.parts().clock)
+
+
+def newer_refused(place: Place) -> None:
+    path = namespaces(place.store)[0] / refusals.NAME
+    with changed(path, path.read_bytes() + b'{"format": 2}\n'):
+        refusals.known(path.parent)
 
 
 def newer_current(place: Place) -> None:
@@ -537,6 +568,7 @@ def changed(path: Path, data: bytes) -> Any:
 
 NEWER: dict[str, Callable[[Place], None]] = {
     "vector cache": newer_cache,
+    "refused.jsonl": newer_refused,
     "CURRENT": newer_current,
     "manifest.json": lambda place: newer_sealed(place.one / MANIFEST, lambda: Manifest.load(place.one / MANIFEST)),
     "build.json": lambda place: newer_sealed(place.one / BUILD, lambda: list(check_folder(place.one))),
@@ -582,4 +614,4 @@ def test_the_versions_of_the_page_are_those_of_the_code() -> None:
     ]
     # raised with a format: then its line in the table, its section and CHANGELOG.md change, too
     assert numbers == [1] * 9
-    assert (ledger.FORMAT, plan_file.FORMAT, jobs.FORMAT, remembered.FORMAT) == (2, 1, 1, 1)
+    assert (ledger.FORMAT, plan_file.FORMAT, jobs.FORMAT, refusals.FORMAT, remembered.FORMAT) == (2, 1, 1, 1, 1)
