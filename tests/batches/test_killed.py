@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +13,14 @@ import pytest
 from rag.embedding import ledger
 from rag.index.versions import Versions
 from rag.upkeep import verify_store
+from tests.forked import forking
 from tests.provider import Options, Simulator, threaded
 
 from .house import BatchHouse, fill
 from .making import NOW
 
-ROOT = Path(__file__).resolve().parents[2]
+WORKER = "tests.batches.house"
+Work = Callable[..., subprocess.CompletedProcess[str]]
 POINTS = [
     "batch.file_written",
     "batch.written",
@@ -42,10 +42,15 @@ REFUSING = {**NOW, "refuse": "Text number 7 "}
 SMALL_QUEUE = {**NOW, "enqueued_tokens": 100}
 
 
-def work(house: BatchHouse, fault: str = "", texts_per_file: int = 8) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tests.batches.house", str(house.corpus.parent), house.url, str(texts_per_file)]
-    environment = {**os.environ, "RAGLINE_FAULT": fault}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Work]:
+    """`published` in a process of its own, to its end: (house, fault, texts_per_file)."""
+
+    def worked(house: BatchHouse, fault: str = "", texts_per_file: int = 8) -> subprocess.CompletedProcess[str]:
+        return forked.run(WORKER, [str(house.corpus.parent), house.url, str(texts_per_file)], fault)
+
+    with forking(tmp_path_factory.mktemp("said"), WORKER, "openai") as forked:
+        yield worked
 
 
 def filled(root: Path, url: str) -> BatchHouse:
@@ -74,7 +79,7 @@ def outcome(house: BatchHouse, sim: Simulator) -> Mapping[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, work: Work) -> Mapping[str, Any]:
     with threaded(Options(batch=REFUSING)) as sim:
         house = filled(tmp_path_factory.mktemp("undisturbed"), sim.url)
         done = work(house)
@@ -89,7 +94,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
 @pytest.mark.parametrize("point", POINTS)
 @pytest.mark.parametrize("passage", [1, 3])
 def test_killed_at_any_step_the_next_run_goes_on_and_nothing_is_billed_twice(
-    tmp_path: Path, undisturbed: Mapping[str, Any], point: str, passage: int
+    tmp_path: Path, work: Work, undisturbed: Mapping[str, Any], point: str, passage: int
 ) -> None:
     with threaded(Options(batch=REFUSING)) as sim:
         house = filled(tmp_path, sim.url)
@@ -101,7 +106,7 @@ def test_killed_at_any_step_the_next_run_goes_on_and_nothing_is_billed_twice(
 
 
 @pytest.mark.slow
-def test_killed_at_every_step_one_after_the_other(tmp_path: Path, undisturbed: Mapping[str, Any]) -> None:
+def test_killed_at_every_step_one_after_the_other(tmp_path: Path, work: Work, undisturbed: Mapping[str, Any]) -> None:
     with threaded(Options(batch=REFUSING)) as sim:
         house = filled(tmp_path, sim.url)
         killed = [work(house, f"{point}:1:kill").returncode for point in POINTS]
@@ -112,7 +117,9 @@ def test_killed_at_every_step_one_after_the_other(tmp_path: Path, undisturbed: M
 
 
 @pytest.mark.slow
-def test_killed_when_a_batch_that_was_too_large_is_withdrawn(tmp_path: Path, undisturbed: Mapping[str, Any]) -> None:
+def test_killed_when_a_batch_that_was_too_large_is_withdrawn(
+    tmp_path: Path, work: Work, undisturbed: Mapping[str, Any]
+) -> None:
     with threaded(Options(batch=SMALL_QUEUE)) as sim:
         house = filled(tmp_path, sim.url)
         died = work(house, "batch.withdrawn:1:kill", texts_per_file=24)

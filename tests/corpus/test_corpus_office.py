@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rag.corpus import office
+from rag.corpus import worker as limits
 from rag.corpus.page import Page, Unreadable
 from rag.corpus.read import Reading
 from rag.corpus.readers import READERS, PageReader
@@ -253,7 +254,9 @@ def test_a_stream_that_unpacks_without_end_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_a_child_that_takes_too_long_is_replaced() -> None:
+def test_a_child_that_takes_too_long_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SECONDS", 0.5)
+    monkeypatch.setattr(limits, "SECONDS_PER_MIB", 0.0)
     deep = b"<div>" * 400_000
     with Worker() as worker:
         with pytest.raises(Unreadable, match="CPU time") as caught:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from rag.embedding import ledger
 from rag.embedding.ledger import Entry
+from tests.forked import forking
 
 from .conftest import House
-from .test_faults import IN_FLIGHT, ROOT, fill
+from .test_faults import IN_FLIGHT, WORKER, fill, words
 
 pytestmark = pytest.mark.slow
+Work = Callable[..., int]
 TERMS = json.dumps({"free": False, "usd_per_million": 1_000_000.0})
 """A dollar a token, which is a letter for the worker's model."""
 ENDED = ["ledger.written", "pipeline.staged"]
@@ -26,10 +26,11 @@ POINTS = ["ledger.opened", "embed.before_request", "ledger.billed", "embed.answe
 LATER = ["embed.before_request", "ledger.billed", "embed.stored"]
 
 
-def work(house: House, log: Path, fault: str = "") -> int:
-    command = [sys.executable, "-m", "tests.pipeline.worker", str(house.corpus.parent), str(house.store), str(log)]
-    environment = {**os.environ, "RAGLINE_FAULT": fault}
-    return subprocess.run([*command, TERMS], cwd=ROOT, env=environment, capture_output=True, check=False).returncode
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Work]:
+    """A re-index that pays, in a process of its own, to its end: (house, log, fault), and its exit code."""
+    with forking(tmp_path_factory.mktemp("said"), WORKER) as forked:
+        yield lambda house, log, fault="": forked.run(WORKER, [*words(house, log), TERMS], fault).returncode
 
 
 def sent(log: Path) -> list[str]:
@@ -41,7 +42,9 @@ def known(house: House) -> list[Entry]:
 
 
 @pytest.mark.parametrize(("point", "passage"), [*((name, 1) for name in POINTS), *((name, 4) for name in LATER)])
-def test_a_killed_run_is_in_the_ledger_but_for_what_was_under_way(tmp_path: Path, point: str, passage: int) -> None:
+def test_a_killed_run_is_in_the_ledger_but_for_what_was_under_way(
+    tmp_path: Path, work: Work, point: str, passage: int
+) -> None:
     house = House(tmp_path)
     fill(house)
     log = tmp_path / "log"
@@ -63,7 +66,7 @@ def test_a_killed_run_is_in_the_ledger_but_for_what_was_under_way(tmp_path: Path
     assert all(line.usd == line.tokens for line in lines)
 
 
-def test_a_run_that_is_killed_again_and_again_is_in_the_ledger_with_every_try(tmp_path: Path) -> None:
+def test_a_run_that_is_killed_again_and_again_is_in_the_ledger_with_every_try(tmp_path: Path, work: Work) -> None:
     house = House(tmp_path)
     fill(house)
     log = tmp_path / "log"
@@ -78,7 +81,7 @@ def test_a_run_that_is_killed_again_and_again_is_in_the_ledger_with_every_try(tm
     assert sum(map(len, texts)) - sum(line.tokens for line in lines) <= IN_FLIGHT * tries * max(map(len, texts))
 
 
-def test_a_writer_killed_while_it_accounts_for_the_dead_leaves_each_once(tmp_path: Path) -> None:
+def test_a_writer_killed_while_it_accounts_for_the_dead_leaves_each_once(tmp_path: Path, work: Work) -> None:
     house = House(tmp_path)
     fill(house)
     log = tmp_path / "log"
