@@ -130,7 +130,7 @@ class ProviderFailed(RaglineError):
     splittable: bool = False
     """Refused for what one of its texts holds: halves of the request, sent alone, find which."""
     positions: tuple[int, ...] = ()
-    """The texts that the provider named, where it did."""
+    """The texts that it is about, as far as that is known."""
     unusable: bool = False
     """It answered, and with something else than was asked for, however often it was."""
 

@@ -280,12 +280,13 @@ class Reindex:
     def _record(self, error: BaseException | None) -> None:
         """Keep how this try ended, for `ragline status`; harmless if the disk refuses."""
         ended = self._ended
+        why = error.message if isinstance(error, RaglineError) else str(error)
         values: dict[str, Json] = {
             "format": 1,
             "run_id": self.run_id,
             "at": text(self._parts.clock.utc()),
             "reason": ended.reason if ended else type(error).__name__,
-            "message": ended.message if ended else str(error) or "stopped before its end",
+            "message": ended.message if ended else why or "stopped before its end",
             "version": ended.version if ended else None,
         }
         with contextlib.suppress(RaglineError, OSError):

@@ -116,7 +116,7 @@ class Sender:
             if not error.splittable:
                 raise self._named(error, span, texts) from error
             if end - start == 1:
-                self._refuse(start, error)
+                self._refuse(start, error, texts)
                 return
             parts = _parts(span, error.positions)
         else:
@@ -146,23 +146,25 @@ class Sender:
         self.spent.texts += end - start
         storage.faultpoint("embed.stored")
 
-    def _refuse(self, position: int, error: ProviderFailed) -> None:
+    def _refuse(self, position: int, error: ProviderFailed, texts: Texts) -> None:
         if self._failure:
             return
         self.refused[position] = error.message
         refused, done = len(self.refused), self.spent.texts + len(self.refused)
         if refused > max(BEARABLE, _BEARABLE_SHARE * done):
             self.refused = {}
-            what = f"{refused:,} of {counted(done, 'text')} were refused, the last: {error.message}"
+            last = f"the last, {texts.name(position)}: {error.message}"
+            what = f"{refused:,} of {counted(done, 'text')} were refused, {last}"
             raise ProviderFailed.at(self.model.identity.name, what, error.problems[0].remedy) from error
 
     @staticmethod
     def _named(error: ProviderFailed, span: Span, texts: Texts) -> ProviderFailed:
         """The same error, with the texts that were asked for."""
         start, end = span
+        about = [f"text {at} is {texts.name(start + at)}" for at in error.positions[:_NAMED] if 0 <= at < end - start]
         names = ", ".join(texts.name(at) for at in range(start, min(end, start + _NAMED)))
         more = f" and {end - start - _NAMED:,} more" if end - start > _NAMED else ""
-        what = f"{counted(end - start, 'text')} of this request: {names}{more}"
+        what = "; ".join([*about, f"{counted(end - start, 'text')} of this request: {names}{more}"])
         remedy = "they are not stored, what was answered is; the next run sends them again"
         return ProviderFailed(error.message, [*error.problems, Problem("texts", what, remedy)])
 

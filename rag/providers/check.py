@@ -15,6 +15,11 @@ from rag.ports import Floats
 class BadReply(ValueError):
     """A reply that says 200 and holds something else; worth asking again, a bounded number of times."""
 
+    def __init__(self, message: str, *positions: int) -> None:
+        super().__init__(message)
+        self.positions = positions
+        """Of the texts that it is about, counted from 0, where that is known."""
+
 
 def in_order(items: Sequence[tuple[int, NDArray[np.float32]]], count: int, dimensions: int | None) -> Floats:
     """The vectors of one reply, ordered by their index.
@@ -54,10 +59,10 @@ def sound(vectors: Floats) -> Floats:
     norms = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
     if not np.isfinite(norms).all():
         row = int(np.flatnonzero(~np.isfinite(norms))[0])
-        raise BadReply(f"the vector of text {row} is not finite")
+        raise BadReply(f"the vector of text {row} is not finite", row)
     if not (norms > 0).all():
         row = int(np.flatnonzero(norms <= 0)[0])
-        raise BadReply(f"the vector of text {row} is zero")
+        raise BadReply(f"the vector of text {row} is zero", row)
     return vectors
 
 

@@ -247,7 +247,10 @@ class Door:
             error = error.__cause__
         where = plain_url(self._url)
         if isinstance(error, TimeoutError):
-            return Failure(retry.TABLE["connection"], f"no whole reply from {where} in the time it may take")
+            allowed = f"timeout_seconds = {self._settings.timeout:g}"
+            return Failure(
+                retry.TABLE["connection"], f"no whole reply from {where} in the time it may take ({allowed})"
+            )
         known = retry.of_exception(error)
         if known is not None:
             return known
@@ -264,7 +267,7 @@ class Door:
         if isinstance(error, library.APITimeoutError | httpx2.TimeoutException):
             return Failure(retry.TABLE["connection"], f"no reply from {where} within {self._settings.timeout:g} s")
         if isinstance(error, library.APIConnectionError | httpx2.HTTPError):
-            why = error.__cause__ or error
+            why = str(error.__cause__ or error) or "the connection broke"
             return Failure(retry.TABLE["connection"], f"no whole reply from {where}: {why}")
         if isinstance(error, library.APIError):
             return Failure(retry.TABLE["server"], f"the reply tells of an error: {error}")
@@ -313,7 +316,7 @@ _REMEDIES: Mapping[str, str] = {
     "busy": "run the same command later: it continues where it stopped",
     "server": "run the same command later: it continues where it stopped",
     "connection": "check that the server runs and that base_url is right; then run the same command again",
-    "reply": "check what answers at base_url, and that model is the name that it answers with",
+    "reply": "run the same command again; if it stays so, check what answers at base_url, and that model is the name that it answers with",
     "input": "make chunking.max_tokens smaller, or leave the text out",
     "request": "check the settings of this model against what the provider takes",
 }

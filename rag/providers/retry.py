@@ -62,7 +62,7 @@ class Failure:
     status: int | None = None
     after: float | None = None
     positions: tuple[int, ...] = ()
-    """Which inputs the server named, where it did."""
+    """Which inputs it is about, as far as that is known."""
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -95,7 +95,8 @@ def of_status(status: int, headers: Mapping[str, str], body: str, now: datetime)
 def of_exception(error: Exception) -> Failure | None:
     """Classify what is not a status. None for what is no failure of the provider: it must not be swallowed."""
     if isinstance(error, BadReply | json.JSONDecodeError | UnicodeDecodeError):
-        return Failure(TABLE["reply"], f"the reply cannot be used: {error}")
+        positions = error.positions if isinstance(error, BadReply) else ()
+        return Failure(TABLE["reply"], f"the reply cannot be used: {error}", positions=positions)
     if isinstance(error, ValueError) and "No embedding data" in str(error):
         return Failure(TABLE["reply"], f"the reply cannot be used: {error}")
     if isinstance(error, OSError):

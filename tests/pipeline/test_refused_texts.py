@@ -216,7 +216,7 @@ def test_too_many_refused_end_the_run_with_a_way_out_and_nothing_published(
 def test_where_everything_is_refused_the_run_ends_soon_and_blames_no_text(house: ProvidedHouse, sim: Simulator) -> None:
     house.sets = ["corpus.max_failed_share=1"]
     sim.faults({"fault": "400_nameless"})
-    with pytest.raises(ProviderFailed, match=r"21 of 21 texts were refused, the last: .*not acceptable"):
+    with pytest.raises(ProviderFailed, match=r"21 of 21 texts were refused, the last, n\d+\.md@\d+-\d+: .*not acceptable"):
         house.index()
     assert len(sim.log()) < 60
     assert list((house.store / "cache").glob(f"*/{refusals.NAME}")) == []
