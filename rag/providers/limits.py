@@ -236,8 +236,9 @@ class Budget:
                 for other in self._flying
                 if 0.0 <= other.sent_at - grant.sent_at < _BESIDE and other is not grant
             )
+            flying = sum(other.load.of(name) for other in self._flying if other is not grant)
             own = grant.load.of(name) if grant.counted else 0.0
-            meter.observe(told, own, after, min(beside, after), grant.sent_at, now)
+            meter.observe(told, own, after, min(beside, after), flying, grant.sent_at, now)
 
     def _head(self) -> _Place | None:
         return self._again[0] if self._again else self._queue[0] if self._queue else None

@@ -11,8 +11,9 @@ it was sent.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 MINUTE: Final = 60.0
 RESERVE: Final = 0.15
@@ -23,18 +24,18 @@ _MARGIN: Final = 0.25
 """Seconds by which a minute of ours may end later at the server."""
 _SPAN: Final = 6.0
 """Seconds of observations that a slope is taken from, more where requests are few."""
-_MANY: Final = 300
+_MANY: Final = 120
 """Observations that are enough."""
 _STEADY, _SHARED, _JUMPY = 0.85, 0.25, 1.6
 """Slopes, in parts of the limit: from the first on it is ours alone; below the second and above the last a window."""
 _ENOUGH, _GROWTH = 10, 0.01
 """Requests, and seconds of them, that a limit is guessed from which nobody tells; and how it grows in a second."""
-_LATE: Final = 3
-"""Surprising refusals from which on `remaining` is taken to be as of the reply, and not as of the request."""
 _SMALL, _START, _TOP = 5.0, 0.35, 0.6
 """Seconds below which a bucket is small; and the shares of one that are believed in at first, and at most."""
-_SURE, _TRY = 12, 15.0
-"""Observations that it takes to call a line flat, and seconds after which that is tried out."""
+_CLEARLY: Final = 0.5
+"""So much less must the best reading leave than the second, to be believed."""
+_SURE, _TRY, _GAP = 12, 15.0, 5.0
+"""Observations that it takes to call a line flat, seconds after which that is tried out, and that make two points a line."""
 _AGREE: Final = 4
 """So many replies in a row must say that there is more than we believe: one of them may be a reply old."""
 
@@ -46,6 +47,20 @@ class Told:
     limit: float | None = None
     remaining: float | None = None
     reset: float | None = None
+
+
+class _Seen(NamedTuple):
+    """`remaining` and all that it has taken off, in the three ways in which it may be meant.
+
+    As of when the request arrived; as of the reply, with all that was under way taken off already; or with only what is
+    done taken off. Nobody says which: it is the one in which the points lie most nearly on a line.
+    """
+
+    sent_at: float
+    at: float
+    as_sent: float
+    as_replied: float
+    as_done: float
 
 
 class Meter:
@@ -71,14 +86,14 @@ class Meter:
         self._capacity = self._refill
         self._level = self._capacity
         self._flat = False
-        self._strikes = 0
         self._others = 0.0
         self._biggest = 0.0
         self._sent: deque[tuple[float, float]] = deque()
         self._in_minute = 0.0
         self._lag = 0.0
         self._seen_at = now
-        self._line: deque[tuple[float, float]] = deque()
+        self._line: deque[_Seen] = deque()
+        self._reading: int | None = None
         self._above: deque[float] = deque(maxlen=_AGREE)
         self._reset: tuple[float, float] | None = None
         """When all comes back that had been sent by then."""
@@ -134,7 +149,9 @@ class Meter:
         self._sent.append((sent_at, more))
         self._in_minute += more
 
-    def observe(self, told: Told, own: float, after: float, beside: float, sent_at: float, now: float) -> None:
+    def observe(
+        self, told: Told, own: float, after: float, beside: float, flying: float, sent_at: float, now: float
+    ) -> None:
         """What a reply says.
 
         Parameters
@@ -142,6 +159,7 @@ class Meter:
         own, sent_at : what its request counted, and when it went
         after : what was sent behind it, which `remaining` cannot know of
         beside : what of it went so soon that it may have arrived first
+        flying : all the others that are under way
         """
         self._seen_at = now
         self._lag = max(0.9 * self._lag, now - sent_at)
@@ -156,14 +174,18 @@ class Meter:
             return
         rate, remaining = self._rate, min(told.remaining, self.limit)
         holds = self.limit if told.reset is None else min(self.limit, remaining + rate * told.reset)
+        unknown = (after, 0.0, flying)
+        least = remaining - max(unknown)
         if self._told:
             self._capacity = max(self._capacity, holds)
-            came_in = 0.0 if self._strikes >= _LATE else self._refill * (now - sent_at)
-            self._believe(remaining - after, came_in + beside)
+            highest = (remaining - after + beside + self._refill * (now - sent_at), remaining, remaining - flying)
+            self._believe(least, max(highest) if self._reading is None else highest[self._reading])
         else:
             self._told, self._capacity = True, holds
-            self._level = min(remaining, _START * holds if self._small else remaining) - after
-        self._follow(remaining, remaining + self.total - after, own, sent_at)
+            self._level = min(remaining, _START * holds if self._small else remaining) - max(unknown)
+        seen = _Seen(sent_at, now, *(remaining + self.total - each for each in unknown))
+        self._after_a_gap(least, seen)
+        self._follow(remaining, own, seen)
         if self._flat:
             used = sum(amount for at, amount in self._sent if at > sent_at - MINUTE) - after
             self._others = max(0.0, self._capacity - remaining - used)
@@ -177,7 +199,6 @@ class Meter:
         if self.limit is None:
             self._guess(now)
         if surprising:
-            self._strikes += self.settled
             self._refill = min(self._refill, self._rate / 2)  # until the line says what it is
         self._level = min(self._level, 0.0)
         self._told = False  # the next reply tells anew
@@ -243,38 +264,49 @@ class Meter:
         self._above.clear()
         self._reset = None
 
-    def _believe(self, low: float, more: float) -> None:
-        """Lower the level at once where a reply says less; raise it where all of the last ones said more.
-
-        `low` is the least that a reply can mean, and `more` by how much it may mean more.
-        """
+    def _believe(self, lowest: float, highest: float) -> None:
+        """Lower the level at once where a reply says less; raise it where all of the last ones said more."""
         before = self._level
-        self._level = min(self._level, low + more + 1.0)  # what remains is told in whole numbers
+        self._level = min(self._level, highest + 1.0)  # what remains is told in whole numbers
         if self._level < before:
             self._above.clear()
-        self._above.append(low - self._level)
+        self._above.append(lowest - self._level)
         if len(self._above) == _AGREE and (least := min(self._above) - self._biggest) > 0.0:
             self._level += least
             self._above.clear()
 
-    def _follow(self, remaining: float, line: float, own: float, sent_at: float) -> None:
+    def _after_a_gap(self, low: float, seen: _Seen) -> None:
+        """What one request tells that was tried out in what seemed a window: whether the line has risen all the same."""
+        if not (self._flat and self._line) or seen.sent_at - self._line[-1].sent_at < _GAP:
+            return
+        before = self._line[-1]
+        slope = (seen.as_sent - before.as_sent) / (seen.sent_at - before.sent_at) / self._rate
+        if slope >= _SHARED:
+            self._level = max(self._level, low)
+        if _SHARED <= slope <= _JUMPY:
+            self._flat, self._refill = False, self._rate * min(1.0, slope)
+            self._line.clear()
+
+    def _follow(self, remaining: float, own: float, seen: _Seen) -> None:
         """Take the slope of the line, which is what comes in while we send."""
         rate = self._rate
         if remaining + own >= 0.95 * self._capacity:  # full: what would come in is lost, and says nothing
             self._line.clear()
             self._refill, self._flat = min(rate, 1.25 * max(self._refill, rate / 4)), False
             return
-        if len(self._line) >= _MANY and abs(sent_at - self._line[-1][0]) < _SPAN / _MANY:
+        if len(self._line) >= _MANY and seen.at - self._line[-1].at < _SPAN / _MANY:
             return
-        self._line.append((sent_at, line))
+        self._line.append(seen)
         least = max(1.5, 8.0 * self._biggest / rate)
-        latest = max(at for at, _ in self._line)
-        while self._line and self._line[0][0] < latest - max(_SPAN, 1.5 * least):
+        while self._line[0].at < seen.at - max(_SPAN, 1.5 * least):
             self._line.popleft()
-        first = min(at for at, _ in self._line)
-        if len(self._line) < 4 or latest - first < least:
+        if len(self._line) < 4 or seen.at - self._line[0].at < least:
             return
-        slope = _slope(self._line) / rate
+        fits = [_fitted(points) for points in _readings(self._line)]
+        best, second, *_ = sorted(range(len(fits)), key=lambda reading: fits[reading][1])
+        clear = len(self._line) >= _SURE and fits[best][1] < _CLEARLY * fits[second][1]
+        self._reading = best if clear else None
+        slope = fits[best][0] / rate
         self._flat = len(self._line) >= _SURE and not _SHARED <= slope <= _JUMPY
         self._refill = 0.0 if self._flat else rate * (1.0 if slope >= _STEADY else max(slope, _SHARED))
 
@@ -298,9 +330,19 @@ class Meter:
             self._at = now
 
 
-def _slope(points: deque[tuple[float, float]]) -> float:
-    """The slope of the line with the least squares; 0 where all times are one."""
-    middle_x = sum(x for x, _ in points) / len(points)
-    middle_y = sum(y for _, y in points) / len(points)
+def _readings(line: Sequence[_Seen]) -> tuple[list[tuple[float, float]], ...]:
+    return (
+        [(seen.sent_at, seen.as_sent) for seen in line],
+        [(seen.at, seen.as_replied) for seen in line],
+        [(seen.at, seen.as_done) for seen in line],
+    )
+
+
+def _fitted(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The slope of the line with the least squares, and the mean square that it leaves; 0 where all times are one."""
+    count = len(points)
+    middle_x = sum(x for x, _ in points) / count
+    middle_y = sum(y for _, y in points) / count
     spread = sum((x - middle_x) ** 2 for x, _ in points)
-    return sum((x - middle_x) * (y - middle_y) for x, y in points) / spread if spread else 0.0
+    slope = sum((x - middle_x) * (y - middle_y) for x, y in points) / spread if spread else 0.0
+    return slope, sum((y - middle_y - slope * (x - middle_x)) ** 2 for x, y in points) / count

@@ -28,6 +28,8 @@ class Account:
     drained: bool = False
     headers: str = "exact"
     charge: str = "arrival"
+    told: str = "arrival"
+    """Whether headers are as of the request's arrival, or of the reply."""
     others: float = 0.0
     """Share of the limits that somebody else uses."""
     phase: float = 0.0
@@ -168,11 +170,12 @@ def pace(
                     budget.refused(grant, wait, server.headers())
                     continue
                 arrived, service = clock.monotonic(), 0.2 + 0.02 * own / 1000
-                headers = server.headers() if account.charge == "arrival" else {}
+                at_arrival = account.charge == "arrival" and account.told == "arrival"
+                headers = server.headers() if at_arrival else {}
                 await clock.sleep(service)
                 server.finish(own)
                 server.served.append((arrived, own, service, clock.monotonic()))
-                told_now = headers if account.charge == "arrival" else server.headers()
+                told_now = headers if at_arrival else server.headers()
                 if not obeys_tokens:
                     told_now = {name: value for name, value in told_now.items() if "tokens" not in name}
                 budget.settle(grant, Load(own if obeys_tokens else 0.0), told_now)
