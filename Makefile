@@ -51,13 +51,14 @@ ask: setup ## Ask: make ask Q="Who reopens the line?"
 test check: export PYTHONDONTWRITEBYTECODE =
 
 test: $(VENV)/.ready-test ## All tests: fast ones in parallel, then real servers, kills and Prefect
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 check: $(VENV)/.ready-test ## Format, lint, types, import contracts and the fast tests, in a minute or two
 	@$(BIN)/ruff format --check --quiet . || { echo "run: make fix" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet .
-	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not server and not prefect"
+	@$(BIN)/mypy --no-error-summary & types=$$!; tests=0; \
+	  $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow and not server and not prefect" || tests=$$?; \
+	  wait $$types && exit $$tests
 
 fix: $(VENV)/.ready-test ## Format, and mend what the linter can
 	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --quiet --fix .

@@ -18,22 +18,17 @@ settings.register_profile("ci", settings.get_profile("dev"), max_examples=200)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 ROOT = Path(__file__).resolve().parent.parent
+DATASETS = Path(os.environ.get("RAGLINE_DATASETS", ROOT.parent / "shared" / "datasets"))
+"""As it was when the session began: there are tests that clear the environment."""
 NO_DATASETS = "the data sets are not here (set RAGLINE_DATASETS)"
-
-
-def datasets_folder() -> Path | None:
-    """The folder of public data sets, or None."""
-    folder = Path(os.environ.get("RAGLINE_DATASETS", ROOT.parent / "shared" / "datasets"))
-    return folder if folder.is_dir() else None
 
 
 @pytest.fixture(scope="session")
 def datasets() -> Path:
     """The folder of public data sets; the test is skipped, and counted, without it."""
-    folder = datasets_folder()
-    if folder is None:
+    if not DATASETS.is_dir():
         pytest.skip(NO_DATASETS)
-    return folder
+    return DATASETS
 
 
 @pytest.fixture(scope="session")

@@ -574,6 +574,7 @@ def test_nothing_that_a_document_says_becomes_markup(tmp_path: Path, page: str) 
     assert not any(each in found for each in HIDDEN)
 
 
+@pytest.mark.slow
 def test_the_naughty_strings_stay_text(tmp_path: Path, datasets: Path, page: str) -> None:
     strings = json.loads((datasets / "hostile-text" / "blns.json").read_text("utf-8"))
     known = {name for name, _ in Page(page).tags} | {"i"}

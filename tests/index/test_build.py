@@ -48,7 +48,9 @@ def test_a_streamed_flat_index_has_the_bytes_that_faiss_writes(tmp_path: Path) -
     assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
 
 
-@pytest.mark.parametrize("kind", kinds.INDEX_KINDS)
+@pytest.mark.parametrize(
+    "kind", ["flat", *(pytest.param(kind, marks=pytest.mark.slow) for kind in kinds.INDEX_KINDS if kind != "flat")]
+)
 def test_bytes_are_the_same_however_the_blocks_fall(kind: str, tmp_path: Path) -> None:
     raw = vectors(3_000)
     facts = [built(raw, kind, tmp_path / str(size), size) for size in (3_000, 3_000, 1, 999)]

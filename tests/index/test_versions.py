@@ -242,6 +242,7 @@ def test_an_open_version_outlives_the_removal_of_its_folder(versions: Versions, 
     opened.close()
 
 
+@pytest.mark.slow
 def test_readers_never_fail_while_versions_come_and_go(versions: Versions, stage: Stage) -> None:
     import shutil
 

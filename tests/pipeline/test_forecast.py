@@ -76,6 +76,7 @@ def billed_as_planned(house: ProvidedHouse, plan: Plan, outcome: Outcome) -> Non
     assert outcome.usage.requests == line.requests == build["requests"] == len(house.sim.log())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limits", "requests"),
     [
@@ -101,6 +102,7 @@ def test_tokens_and_dollars_are_exact_and_requests_where_the_settings_say_the_li
     assert (again.tokens, again.usd, again.requests, again.minutes) == (0, 0.0, 0, 0.0)
 
 
+@pytest.mark.slow
 def test_limits_that_a_server_tells_in_the_first_run_are_in_the_plan_of_the_second(tmp_path: Path) -> None:
     with provider.running(Options(tokens="cl100k", rpm=3_000, tpm=900_000)) as sim:
         house = house_of(tmp_path / "first", sim)

@@ -52,6 +52,7 @@ def _most_in_any_window(granted: list[tuple[float, float]], limit: float) -> flo
 request = st.tuples(st.floats(0, 90), st.integers(1, 970), st.floats(0, 5), st.just(1.0))
 
 
+@pytest.mark.slow
 @given(st.lists(request, min_size=1, max_size=25), st.integers(1000, 5000), st.integers(2, 60), st.integers(1, 8))
 def test_what_no_server_has_told_of_is_granted_evenly_whatever_the_rule(
     work: list[tuple[float, int, float, float]], tokens: int, requests: int, concurrency: int

@@ -71,6 +71,7 @@ def test_strange_texts_are_the_librarys_too(library: object) -> None:
     assert np.array_equal(_embed(texts), library.embed(texts, norm=False))  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 @given(st.lists(text, min_size=1, max_size=8), st.randoms(use_true_random=False))
 def test_a_vector_does_not_depend_on_its_neighbours(texts: list[str], random: Random) -> None:
     order = list(range(len(texts)))
@@ -80,6 +81,7 @@ def test_a_vector_does_not_depend_on_its_neighbours(texts: list[str], random: Ra
     assert np.array_equal(_embed(texts * 30)[: len(texts)], alone)
 
 
+@pytest.mark.slow
 def test_it_takes_no_longer_than_the_library(library: object, datasets: Path) -> None:
     texts = _passages(datasets)
 

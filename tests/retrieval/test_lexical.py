@@ -117,6 +117,7 @@ def test_headings_are_searched_with_the_text(tmp_path: Path) -> None:
     assert sorted(opened(tmp_path / "l").search("avalanche", 9)[1].tolist()) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_two_builds_in_two_processes_have_the_same_bytes_and_hold_no_pickle(tmp_path: Path) -> None:
     source = chunks(tmp_path / "c", [f"{text} word{n % 50}x" for n, text in enumerate(PASSAGES * 100)])
     for name in ("a", "b"):
