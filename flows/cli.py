@@ -12,8 +12,9 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,6 +26,12 @@ EXIT_CODES = """exit codes:
   1 failed                          5 damaged: see `verify`           11 (for a later release)
   2 usage, settings, corpus, key    6 built, but not published        20 changes wait (plan --detailed-exitcode)
   3 busy: a run or a batch has it                                     130, 143 stopped by a signal"""
+
+
+SAME_SECONDS = 0.3
+"""Signals so near to each other are one."""
+_stopping: list[float] = []
+"""When the first signal came."""
 
 
 class Stopped(BaseException):
@@ -326,9 +333,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         except SystemExit as stop:  # help
             put("", flush=True)
             return int(stop.code or 0)
-        signal.signal(signal.SIGTERM, _stop)
-        code = _run(arguments)
-        put("", flush=True)
+        with _listening():
+            code = _run(arguments)
+            put("", flush=True)
     except KeyboardInterrupt:
         return _stopped(arguments, 130, "interrupted")
     except Stopped:
@@ -370,8 +377,30 @@ def _open_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _stop(*_: object) -> None:
-    raise Stopped
+@contextlib.contextmanager
+def _listening() -> Iterator[None]:
+    """A signal stops the command in good order, and a second one at once."""
+    _stopping.clear()
+    before = {number: signal.signal(number, _stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    if before[signal.SIGINT] == signal.SIG_IGN:  # it runs in the background of a shell
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        if not _stopping:  # on the way out a second signal finds the same
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _stop(number: int, _: object) -> None:
+    if not _stopping:
+        _stopping.append(time.monotonic())
+        raise Stopped if number == signal.SIGTERM else KeyboardInterrupt
+    # a terminal's Ctrl-C comes from it and once more from `make` or `uv run`; and no exception may meet another one
+    if time.monotonic() - _stopping[0] > SAME_SECONDS:
+        with contextlib.suppress(OSError):
+            os.write(2, b"\nragline: stopped at once; what is stored is kept, and the same command continues\n")
+        os._exit(128 + number)
 
 
 def _stopped(arguments: argparse.Namespace, code: int, word: str) -> int:

@@ -123,6 +123,7 @@ def _run(deployments: Sequence[RunnerDeployment]) -> None:
     for deployment in deployments:
         runner.add_deployment(deployment)
     before = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # asyncio has its own way with that, and with no other
     try:
         asyncio.run(runner.start())
     except SystemExit:  # the runner's own answer to SIGTERM

@@ -17,6 +17,7 @@ from rag.embedding.cache import VectorCache
 from rag.embedding.plan import Terms
 from rag.errors import OverBudget, Problem, ProviderFailed
 from rag.ports import EmbeddingModel
+from rag.sync import together
 from rag.types import Usage
 
 Span = tuple[int, int]
@@ -76,8 +77,8 @@ class Sender:
         """Send all texts in order, at most `concurrency` requests at once.
 
         A request that is refused for what a text holds is split until that text is found; it goes to `refused`, and the
-        rest goes on. The first other failure stops new requests; those in flight are finished and stored, then it is
-        raised. Raises OverBudget, ProviderFailed, StorageFailed.
+        rest goes on. The first other failure, or being cancelled, stops new requests; those in flight are finished and
+        stored, then it is raised. Raises OverBudget, ProviderFailed, StorageFailed.
         """
         row = Row(texts.tokens)
         self._planned = int(row.tokens.sum())
@@ -96,7 +97,7 @@ class Sender:
 
         if self.model.limits.first_tokens is not None and (first := next(spans, None)):
             await worker(iter([first]))  # alone: what it learns decides how large the others are
-        await asyncio.gather(*(worker(spans) for _ in range(min(self.concurrency, len(row)))))
+        await together(worker(spans) for _ in range(min(self.concurrency, len(row))))
         if self._failure:
             raise self._failure
 
@@ -145,6 +146,8 @@ class Sender:
         self.cache.add(texts.keys[start:end], answer.vectors, texts.tokens[start:end])
         self.spent.texts += end - start
         storage.faultpoint("embed.stored")
+        if (task := asyncio.current_task()) and task.cancelling():
+            self._failure = self._failure or asyncio.CancelledError()
 
     def _refuse(self, position: int, error: ProviderFailed, texts: Texts) -> None:
         if self._failure:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import sys
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import ModuleType
@@ -24,6 +24,7 @@ from rag.providers.reply_ids import ReplyIds
 from rag.providers.retry import MOST, Backoff, Failure
 from rag.providers.secrets import Key, key_variable, read_key
 from rag.providers.settings import ModelSettings, Surroundings
+from rag.sync import seen_through
 from rag.types import Usage
 
 V = TypeVar("V")
@@ -113,11 +114,18 @@ class Door:
         self._bytes += sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
         self._billed += billed
 
-    async def send(self, load: Load, room: int, call: Callable[[], Awaitable[Reply[V]]]) -> V:
-        """Send one request and give its value; the reply is whole within `timeout`. Raises as `stream` does."""
+    async def send(
+        self, load: Load, room: int, call: Callable[[], Coroutine[Any, Any, Reply[V]]], *, kept: bool = False
+    ) -> V:
+        """Send one request and give its value; the reply is whole within `timeout`.
+
+        With `kept` a caller who is cancelled while it is under way gets its answer all the same: see `seen_through`.
+        Raises as `stream` does.
+        """
 
         async def once() -> AsyncGenerator[str | Reply[V]]:
-            yield await call()
+            until = asyncio.get_running_loop().time() + self._settings.timeout
+            yield await (seen_through(call(), until) if kept else call())
 
         async with contextlib.aclosing(self.stream(load, room, once)) as items:
             async for item in items:

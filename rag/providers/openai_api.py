@@ -63,17 +63,20 @@ class OpenAIEmbedding:
         """What the server has told of the account's limits."""
         return self._door.budget.told
 
-    async def embed(self, texts: Sequence[str], role: Role) -> Embedded:  # noqa: ARG002 - one space for both roles
+    async def embed(self, texts: Sequence[str], role: Role) -> Embedded:
         """Embed one request's worth of texts, none of them empty; vectors are float32 [n, d] as received.
 
-        Raises ProviderFailed, KeyMissing, UnknownModel.
+        Both roles share one space. Passages that are under way when the caller is cancelled are answered all the same:
+        see `seen_through`. Raises ProviderFailed, KeyMissing, UnknownModel.
         """
         if not texts or not all(texts):
             raise ProviderFailed.at(self.identity.name, "an empty text has no embedding", "leave empty texts out")
         tokens = self._door.estimate(texts)
         room = len(texts) * (self._width or MOST_DIMENSIONS) * BYTES_PER_NUMBER
         doubted: set[bytes] = set()
-        return await self._door.send(Load(tokens), room, lambda: self._try(texts, tokens, doubted))
+        return await self._door.send(
+            Load(tokens), room, lambda: self._try(texts, tokens, doubted), kept=role == "passage"
+        )
 
     async def close(self) -> None:
         """Close the connections of the running loop."""
