@@ -84,6 +84,7 @@ def test_an_error_says_what_which_texts_and_what_to_do(hosted: Callable[..., Any
     assert hosted(*INDEX).code == 0
 
 
+@pytest.mark.slow
 def test_a_refused_text_is_counted_and_asked_for_again_when_told_to(hosted: Callable[..., Any], sim: Simulator) -> None:
     sim.faults({"fault": "400_context", "text": "seven arches"})
     first = hosted(*INDEX)

@@ -20,7 +20,7 @@ from rag.index.versions import Versions
 from rag.providers.retry import MOST
 from rag.upkeep import verify_store
 from tests import provider
-from tests.provided import ProvidedHouse, struck
+from tests.provided import LOST, WRONG, ProvidedHouse, struck
 from tests.provider import Simulator
 from tests.provider.faults import DAMAGES, DELIVERIES, INSTEAD, NAMES
 
@@ -120,6 +120,8 @@ def test_one_fault_changes_nothing_but_what_it_takes(
         assert [entry["fault"] for entry in house.sim.log()].count(fault) == 1
         most = 3 if fault.startswith("400") else 1 if fault in HARMLESS and where == "last" else 2
         assert max(house.asked_of_each().values()) <= most
+        if fault in WRONG | LOST:
+            assert len(house.sim.log()) == REQUESTS + 1, "it was billed, and is asked for again"
         if fault in RETRY_AFTER:
             wait = RETRY_AFTER[fault]
             pause = max(later - earlier for earlier, later in zip(house.went, house.went[1:], strict=False))

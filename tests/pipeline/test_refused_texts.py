@@ -216,7 +216,9 @@ def test_too_many_refused_end_the_run_with_a_way_out_and_nothing_published(
 def test_where_everything_is_refused_the_run_ends_soon_and_blames_no_text(house: ProvidedHouse, sim: Simulator) -> None:
     house.sets = ["corpus.max_failed_share=1"]
     sim.faults({"fault": "400_nameless"})
-    with pytest.raises(ProviderFailed, match=r"21 of 21 texts were refused, the last, n\d+\.md@\d+-\d+: .*not acceptable"):
+    with pytest.raises(
+        ProviderFailed, match=r"21 of 21 texts were refused, the last, n\d+\.md@\d+-\d+: .*not acceptable"
+    ):
         house.index()
     assert len(sim.log()) < 60
     assert list((house.store / "cache").glob(f"*/{refusals.NAME}")) == []
@@ -254,6 +256,7 @@ def kept_up(house: ProvidedHouse) -> None:
     assert house.stored().keys() == content["after"].keys()
 
 
+@pytest.mark.slow
 def test_upkeep_and_gc_leave_what_is_remembered_alone(house: ProvidedHouse, sim: Simulator) -> None:
     poison(sim)
     house.index()
@@ -270,6 +273,7 @@ def test_upkeep_and_gc_leave_what_is_remembered_alone(house: ProvidedHouse, sim:
     assert sim.log() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "broken",
     ["chunks.parquet", "documents.parquet", "excluded.parquet", "index.faiss", "lexical/data.npy", "manifest.json"],
@@ -293,6 +297,7 @@ def test_repair_makes_a_version_with_exclusions_anew_byte_for_byte(
     assert sim.log() == []
 
 
+@pytest.mark.slow
 def test_two_stores_with_the_same_refusals_have_the_same_bytes(
     tmp_path: Path, house: ProvidedHouse, sim: Simulator
 ) -> None:
@@ -307,6 +312,7 @@ def test_two_stores_with_the_same_refusals_have_the_same_bytes(
     assert version_bytes(other, 1) == version_bytes(house, 1)
 
 
+@pytest.mark.slow
 def test_asked_for_again_it_is_published_once_the_provider_takes_it(house: ProvidedHouse, sim: Simulator) -> None:
     poison(sim)
     house.index()
@@ -352,6 +358,7 @@ def test_an_experiment_leaves_it_out_too_and_publishes_nothing(house: ProvidedHo
     assert sim.log() == []
 
 
+@pytest.mark.slow
 def test_a_plan_that_was_kept_is_carried_out_whether_it_is_known_or_not(house: ProvidedHouse, sim: Simulator) -> None:
     poison(sim)
     path = house.corpus.parent / "plan.json"

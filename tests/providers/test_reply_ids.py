@@ -85,7 +85,7 @@ def plain() -> Iterator[Plain]:
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         served.url = f"http://127.0.0.1:{server.server_port}/v1"
         yield served
         server.shutdown()
