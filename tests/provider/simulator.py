@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from tests.provider.options import Options, flags
 from tests.provider.routes import Routes
 from tests.provider.vectors import digest
 
+AWAY = 5.0
+"""For so many seconds a fault may keep the simulator away from those who ask at /sim."""
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -107,7 +110,16 @@ class Simulator:
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | Sequence[Any] | None = None) -> Any:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        until = time.monotonic() + AWAY
         try:
+            while True:
+                try:
+                    connection.connect()
+                    break
+                except ConnectionRefusedError:
+                    if time.monotonic() > until:
+                        raise
+                    time.sleep(0.01)
             connection.request(method, path, json.dumps({} if body is None else body))
             reply = connection.getresponse()
             found = json.loads(reply.read())
