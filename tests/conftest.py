@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,12 @@ ROOT = Path(__file__).resolve().parent.parent
 DATASETS = Path(os.environ.get("RAGLINE_DATASETS", ROOT.parent / "shared" / "datasets"))
 """As it was when the session began: there are tests that clear the environment."""
 NO_DATASETS = "the data sets are not here (set RAGLINE_DATASETS)"
+
+
+def pytest_configure() -> None:
+    """Ctrl-C interrupts, in what a shell has put into the background, too: there it would be ignored, and so inherited."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -116,7 +116,7 @@ def test_what_has_expired_goes_again(desk: Desk, sim: Simulator) -> None:
 def test_a_cancelled_batch_keeps_what_was_done_and_the_rest_goes_again(desk: Desk, sim: Simulator) -> None:
     import openai
 
-    sim.batches(seconds=[0, 0.2, 0])
+    sim.batches(seconds=[0, 60, 0])
     desk.visit(TEXTS)
     with openai.OpenAI(base_url=sim.url, api_key=sim.key) as client:
         while client.batches.retrieve("batch_sim000001").status != "in_progress":
@@ -313,8 +313,9 @@ def test_a_file_that_is_refused_as_a_whole_is_told_with_its_reason_and_tried_aga
     assert desk.billed() == {1}
 
 
+@pytest.mark.slow
 def test_what_has_no_room_in_the_queue_waits_for_the_earlier_ones(desk: Desk, sim: Simulator) -> None:
-    sim.batches(seconds=[0, 0.3, 0], enqueued_tokens=100)
+    sim.batches(seconds=[0, 3, 0], enqueued_tokens=100)
     desk.texts_per_file = 8
     first = desk.visit(TEXTS)
     assert [job.tokens for job in first.submitted] == [48, 48, 12]
