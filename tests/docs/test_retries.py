@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from rag.embedding import run
-from rag.providers import limits, retry
+from rag.providers import limits, meter, retry
 from rag.providers.openai_api import BYTES_PER_NUMBER, OpenAIEmbedding
 from rag.providers.retry import MOST, TABLE, Rule
 from rag.providers.settings import ModelSettings, Surroundings
@@ -59,5 +59,6 @@ def test_the_numbers_of_retries_are_those_of_the_code() -> None:
 
 def test_the_numbers_of_limits_and_refused_texts_are_those_of_the_code() -> None:
     assert f"The first request is small ({limits.PROBE} tokens)" in section("Limits")
+    assert (limits._MORE, meter.SHARED_RESERVE) == (1.0, 1.0), "up to a second is added, and a second's worth kept back"
     assert run._BEARABLE_SHARE == 1 / 20
     assert f"over {run.BEARABLE} texts and a twentieth of those answered" in section("Texts that a provider refuses")
