@@ -33,20 +33,27 @@ class Candidates:
         weights, strengths = self.weights, self._strengths
         found: list[int] = []
         at, count = 0, len(strengths)
+        # up to `ahead` and down to `behind` nothing is stronger than these two: equals in a row are looked at once
+        ahead = behind = 0
+        most_ahead = most_behind = -1
         while at < count:
             own, weight = strengths[at], weights[at]
             following = at + 1  # what is weaker and as near is no peak either, and is passed over
             while following < count and weights[following] - weight < near and strengths[following] < own:
                 following += 1
-            other = following
+            other = ahead if ahead > following and own >= most_ahead else following
             while other < count and weights[other] - weight < near and strengths[other] <= own:
                 other += 1
+            ahead, most_ahead = other, own
             if other == count or weights[other] - weight >= near:
-                other = at - 1
+                other = (behind if own >= most_behind else at) - 1
                 while other >= 0 and weight - weights[other] < near and strengths[other] <= own:
                     other -= 1
                 if other < 0 or weight - weights[other] >= near:
                     found.append(at)
+                behind, most_behind = other + 1, own
+            else:
+                most_behind = max(most_behind, own)
             at = following
         return found
 
