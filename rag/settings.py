@@ -15,7 +15,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeGuard
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from rag.counted import counted
 from rag.errors import Problem, SettingsError
@@ -31,10 +41,30 @@ Names = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isi
 """One name, or a list of them."""
 
 
+def _variable(name: str) -> str:
+    # a key that stands here by mistake would stand in messages, in limits.json and in `ragline settings`, too
+    if name and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError(
+            f"is no name of a variable (its {counted(len(name), 'character')} are not shown: it may be a key)"
+        )
+    return name
+
+
+Variable = Annotated[str, AfterValidator(_variable)]
+"""The name of an environment variable; empty: none."""
+
+
 class Section(BaseModel):
     """What every section is: frozen, and without room for a misspelt key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and info.field_name and cls.model_fields[info.field_name].annotation is not bool:
+            raise ValueError("takes neither true nor false")
+        return value
 
 
 class Corpus(Section):
@@ -71,7 +101,7 @@ class Embedding(Section):
 
     model: str = "local/wordllama"
     base_url: str | None = None
-    api_key_env: str | None = None
+    api_key_env: Variable | None = None
     tokenizer: str = "auto"
     dimensions: Annotated[int, Field(gt=0, le=65_536)] | None = None
     requests_per_minute: Positive | None = None
@@ -117,7 +147,7 @@ class Generation(Section):
 
     model: str = "local/extractive"
     base_url: str | None = None
-    api_key_env: str | None = None
+    api_key_env: Variable | None = None
     prompt: Path | None = None
     max_tokens: Positive = 600
     requests_per_minute: Positive | None = None
@@ -131,7 +161,7 @@ class Judge(Section):
 
     model: str | None = None
     base_url: str | None = None
-    api_key_env: str | None = None
+    api_key_env: Variable | None = None
     prompt: Path | None = None
     max_tokens: Positive = 1024
     requests_per_minute: Positive | None = None
@@ -344,8 +374,11 @@ def _from_environment(environ: Mapping[str, str], cwd: Path, problems: list[Prob
         place = tuple(part.lower() for part in name.removeprefix(PREFIX).split("__"))
         if len(place) == 1 and place != ("store",):
             section, _, key = place[0].partition("_")
-            if any(where == f"{section}.{key}" for where, _, _ in Settings().rows()):
-                remedy = f"write {PREFIX}{section.upper()}__{key.upper()}"
+            meant = {f"{section}.{key}", *(f"{holder}.{place[0]}" for holder in Settings.model_fields)}
+            near = [where for where, _, _ in Settings().rows() if where in meant]
+            if near or place[0] in Settings.model_fields:
+                named = [f"{PREFIX}{where.upper().replace('.', '__')}" for where in near]
+                remedy = f"write {' or '.join(named) or f'{name}__KEY'}"
                 problems.append(Problem(name, "names no setting: two underscores part section and key", remedy))
             continue
         if len(place) > 2:
@@ -457,6 +490,9 @@ def _problem(detail: Any, origins: Mapping[str, str]) -> Problem:
     )
     what = f"{'.'.join(parts)}: {detail['msg'].removeprefix('Value error, ')}"
     value = detail.get("input")
+    if parts[-1] == "api_key_env":
+        remedy = "write the name of the variable that holds the key, such as OPENAI_API_KEY, never the key"
+        return Problem(origin.partition("=")[0], what, remedy)
     if detail["type"] == "literal_error" and isinstance(value, str):
         allowed = str(detail["ctx"]["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
         what = f"{'.'.join(parts)} = {value!r} is not known{_nearest_name(value, allowed)}"

@@ -45,6 +45,10 @@ BAD = [
     ("[embedding]\ntimeout_seconds = inf", "finite number"),
     ("[embedding]\nconcurrency = -1", "greater than 0"),
     ("[evaluation]\nseed = -1", "greater than or equal to 0"),
+    ("[embedding]\ndimensions = true", "embedding.dimensions: takes neither true nor false (given: True)"),
+    ("[embedding]\nmax_usd = true", "embedding.max_usd: takes neither true nor false"),
+    ("[embedding]\nrequests_per_minute = false", "requests_per_minute: takes neither true nor false"),
+    ('[prices]\n"openai/x" = { input = true }', "prices.openai/x.input: takes neither true nor false"),
     ("[retrieval]\nweights = { lexical = 0, dense = 0 }", "nothing would rank"),
     ("[chunking]\noverlap_tokens = -1", "greater than or equal to 0"),
 ]
@@ -91,6 +95,43 @@ def test_a_variable_with_one_underscore_is_told_the_right_name(tmp_path: Path) -
         load([], {"RAGLINE_CHUNKING_MAX_TOKENS": "3", "RAGLINE_DATASETS": "/somewhere"}, (), tmp_path)
     (problem,) = caught.value.problems
     assert (problem.where, problem.remedy) == ("RAGLINE_CHUNKING_MAX_TOKENS", "write RAGLINE_CHUNKING__MAX_TOKENS")
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("RAGLINE_MAX_USD", "write RAGLINE_EMBEDDING__MAX_USD"),
+        ("RAGLINE_EMBEDDING", "write RAGLINE_EMBEDDING__KEY"),
+        ("RAGLINE_PRICES", "write RAGLINE_PRICES__KEY"),
+        ("RAGLINE_TOKENIZER", "write RAGLINE_EMBEDDING__TOKENIZER"),
+    ],
+)
+def test_a_cap_in_a_variable_of_half_its_name_is_not_passed_over(name: str, remedy: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load([], {name: "0", "RAGLINE_DATASETS": "/somewhere", "RAGLINE_FAULT": "x"}, (), tmp_path)
+    (problem,) = caught.value.problems
+    assert (problem.where, problem.remedy) == (name, remedy)
+
+
+@pytest.mark.parametrize("section", ["embedding", "generation", "judge"])
+def test_a_key_in_the_place_of_its_variable_is_refused_and_not_shown(section: str, tmp_path: Path) -> None:
+    key = "sk-proj-0123456789abcdef"
+    places: tuple[tuple[str, dict[str, str], tuple[str, ...]], ...] = (
+        (f'[{section}]\napi_key_env = "{key}"', {}, ()),
+        ("", {f"RAGLINE_{section.upper()}__API_KEY_ENV": key}, ()),
+        ("", {}, (f"{section}.api_key_env={key}",)),
+    )
+    for text, environ, sets in places:
+        config = tmp_path / "ragline.toml"
+        config.write_text(text, encoding="utf-8")
+        with pytest.raises(SettingsError) as caught:
+            load([config], environ, sets, tmp_path)
+        (problem,) = caught.value.problems
+        assert "is no name of a variable" in problem.what
+        assert "never the key" in problem.remedy
+        assert key not in f"{caught.value} {caught.value!r} {caught.value.__context__!r} {caught.value.problems}"
+    kept = {place: value for place, value, _ in load([], {}, [f"{section}.api_key_env="], tmp_path).rows()}
+    assert kept[f"{section}.api_key_env"] == ""
 
 
 def test_whoever_sees_only_the_exception_reads_the_problems_too(tmp_path: Path) -> None:
