@@ -78,15 +78,20 @@ class PlanFile:
         """Read it. Raises NotFound, UsageError for what is no plan, FormatTooNew, Damaged."""
         again = f"make it anew: `ragline plan --out {path}`"
         name_it = "name the file that `ragline plan --out` has written"
-        if not path.exists():
-            raise NotFound.at("--plan", f"there is no plan at {path}", f"{name_it}, or {again}")
-        if not path.is_file():
-            raise UsageError.at("--plan", f"{path} is no file", name_it)
         try:
-            values: dict[str, Any] = dict(read_sealed(path, FORMAT, again if is_plan(path) else name_it))
+            if not path.exists():
+                raise NotFound.at("--plan", f"there is no plan at {path}", f"{name_it}, or {again}")
+            if not path.is_file():
+                raise UsageError.at("--plan", f"{path} is no file", name_it)
+            ours = is_plan(path)
+            values: dict[str, Any] = dict(read_sealed(path, FORMAT, again))
         except OSError as error:
             what = f"the plan {path} cannot be read: {error.strerror}"
-            raise UsageError.at("--plan", what, f"check its permissions, or {again}") from error
+            raise UsageError.at("--plan", what, f"check path and permissions, or {again}") from error
+        except Damaged:
+            if ours:
+                raise
+            values = {}
         if values.pop("kind", None) != KIND:
             raise UsageError.at("--plan", f"{path} is no plan", name_it)
         try:
@@ -107,15 +112,18 @@ def is_plan(path: Path) -> bool:
 def refuse_place(path: Path) -> None:
     """Raise UsageError where no plan can be written, or something else would be lost."""
     there = path.parent
-    what = ""
-    if path.is_dir():
-        what, remedy = f"{path} is a folder", "name a file"
-    elif not there.is_dir():
-        what, remedy = f"there is no folder {there}", "make it first, or name another"
-    elif not os.access(there, os.W_OK | os.X_OK):
-        what, remedy = f"{there} cannot be written", "give this user the right to it, or name another folder"
-    elif path.exists() and not (path.is_file() and (path.stat().st_size == 0 or is_plan(path))):
-        what, remedy = f"{path} is there, and is no plan: it is not overwritten", "name another file, or remove it"
+    what = remedy = ""
+    try:
+        if path.is_dir():
+            what, remedy = f"{path} is a folder", "name a file"
+        elif not there.is_dir():
+            what, remedy = f"there is no folder {there}", "make it first, or name another"
+        elif not os.access(there, os.W_OK | os.X_OK):
+            what, remedy = f"{there} cannot be written", "give this user the right to it, or name another folder"
+        elif path.exists() and not (path.is_file() and (path.stat().st_size == 0 or is_plan(path))):
+            what, remedy = f"{path} is there, and is no plan: it is not overwritten", "name another file, or remove it"
+    except OSError as error:
+        what, remedy = f"{path} cannot be used: {error.strerror}", "name another file"
     if what:
         raise UsageError.at("--out", what, remedy)
 
@@ -268,6 +276,7 @@ def refuse(path: Path, created: str, found: Iterable[Difference]) -> None:
         "index": "give --index with the name in the plan",
         "store": "give --store with the folder in the plan",
         "settings": "give the same --config and --set as then",
+        "price": "give the same [prices] and --batch as then",
     }
     problems = [
         Problem(each.aspect, each.what, f"{ways[each.aspect]}, or {again}" if each.aspect in ways else again)

@@ -18,6 +18,7 @@ from rag.index.plan_file import (
     Documents,
     PlanFile,
     differences,
+    is_plan,
     refuse,
     refuse_place,
     set_apart,
@@ -48,9 +49,9 @@ def test_no_flipped_byte_and_no_cut_passes(tmp_path: Path) -> None:
     for at in range(0, len(data), 7):
         for wrong in (data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :], data[:at]):
             path.write_bytes(wrong)
-            with pytest.raises((Damaged, FormatTooNew)) as caught:
+            with pytest.raises((Damaged, FormatTooNew, UsageError)) as caught:
                 PlanFile.load(path)
-            assert caught.value.exit_code == (5 if isinstance(caught.value, Damaged) else 2)
+            assert isinstance(caught.value, UsageError) == (not is_plan(path)), "it may never have been one"
             assert "verify" not in str(caught.value), "no command mends a plan"
 
 
@@ -60,6 +61,12 @@ def test_what_is_no_plan_a_newer_one_and_none_are_told_apart(tmp_path: Path) -> 
         PlanFile.load(path)
     with pytest.raises(UsageError, match="no file"):
         PlanFile.load(tmp_path)
+    with pytest.raises(UsageError, match="cannot be read: File name too long"):
+        PlanFile.load(tmp_path / ("x" * 300))
+    for other in (b"", b"# Read me\n", b"[]", b'{"a":1}', bytes(range(256))):
+        path.write_bytes(other)
+        with pytest.raises(UsageError, match="is no plan"):
+            PlanFile.load(path)
     write_sealed(path, {"format": 1, "counts": {}})
     with pytest.raises(UsageError, match="no plan"):
         PlanFile.load(path)
@@ -78,6 +85,7 @@ def test_a_plan_is_written_over_a_plan_and_over_nothing_else(tmp_path: Path) -> 
         (settings, "not overwritten"),
         (tmp_path, "is a folder"),
         (tmp_path / "nowhere" / "plan.json", "there is no folder"),
+        (tmp_path / ("x" * 300), "File name too long"),
     ):
         with pytest.raises(UsageError, match=told):
             refuse_place(path)
