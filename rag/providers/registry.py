@@ -68,7 +68,9 @@ def _check_prefix(model: str, kind: Kind) -> None:
     if kind == "embedding" and _ANY_CHAT.match(name or provider):
         raise _wrong_kind(model, kind, "")
     near = _nearest(model, listed) or next((known for known in listed if known.partition("/")[2] == model), None)
-    what = f"{model}: no provider {provider!r} has {kind} models here" if slash else f"{model} names no provider"
+    what = f"{model}: no provider {provider!r} has {kind} models here" if slash else f"{model!r} names no provider"
+    if slash and provider in prefixes:
+        what = f"{model} names no model"
     start = f"write {near}, or " if near else "write "
     raise unknown(model, what, f"{start}a name that starts with {' or '.join(f'{p}/' for p in prefixes)}", kind)
 

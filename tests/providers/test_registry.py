@@ -38,8 +38,8 @@ AROUND = Surroundings(VirtualClock(), {"OPENAI_API_KEY": "sk-canary-5f2e9c71d04b
         ("text-embedding-3-large", "names no provider", "write openai/text-embedding-3-large"),
         ("local/wordlama", "no embedding model 'wordlama'", "did you mean local/wordllama?"),
         ("cohere/embed-v4", "no provider 'cohere'", "local/ or openai/"),
-        ("openai/", "no provider 'openai' has", "local/ or openai/"),
-        ("", "names no provider", "local/ or openai/"),
+        ("openai/", "openai/ names no model", "local/ or openai/"),
+        ("", "'' names no provider", "local/ or openai/"),
     ],
 )
 def test_an_embedding_model_that_is_none_is_refused_with_what_to_write(name: str, what: str, remedy: str) -> None:
