@@ -567,7 +567,8 @@ class Reindex:
         if self._prepared is None or self._planned is None:
             return {}
         wanted = {self._prepared.keys[row].tobytes() for row in self._planned.missing}
-        return {key: job for key, job in in_flight(Jobs(self._parts.store).all()).items() if key in wanted}
+        there = [job for job in Jobs(self._parts.store).all() if job.may_be_paid]
+        return {key: job for key, job in in_flight(there).items() if key in wanted}
 
     def _pay_nothing_twice(self) -> None:
         """Raise InBatch where a text to be sent may be paid for already."""

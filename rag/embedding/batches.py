@@ -28,7 +28,7 @@ from rag.embedding.cache import VectorCache
 from rag.embedding.jobs import Job, Jobs, Left, Line, in_flight, line_id, moved, new_job
 from rag.embedding.plan import Terms
 from rag.embedding.run import Spent, Texts
-from rag.errors import Damaged, OverBudget, Problem, ProviderFailed, RaglineError
+from rag.errors import Damaged, OverBudget, Problem, ProviderFailed, RaglineError, UsageError
 from rag.ports import BatchState, EmbeddingBatches, Floats, LineAnswer
 from rag.types import RequestLimits, Usage
 
@@ -102,7 +102,8 @@ def seen(job: Job, state: BatchState | None, *, alone: bool) -> tuple[Verdict, J
     """What a submitted job is after a look at it; `alone` where no other batch of ours was waiting.
 
     A batch that is refused for want of room in the account's queue is submitted again when there is some, or where it
-    alone is too large cut into smaller ones: `queue_tokens` then says how large.
+    alone is too large cut into smaller ones: `queue_tokens` then says how large. One line that alone is over a queue
+    whose size the provider tells will never have room.
     """
     if state is None:
         return "unknown", job
@@ -116,6 +117,8 @@ def seen(job: Job, state: BatchState | None, *, alone: bool) -> tuple[Verdict, J
     most = state.queue_tokens or (job.tokens // 2 if alone else job.tokens)
     if job.tokens > most and len(job.lines) > 1:
         return "too_large", replace(job, queue_tokens=most)
+    if job.tokens > most and alone and state.queue_tokens:
+        return "refused", job
     return "no_room", moved(job, "uploaded", batch_id=None, queue_tokens=most)
 
 
@@ -355,7 +358,10 @@ class Visit:
         if verdict == "refused":
             reasons = "; ".join(state.reasons) or "no reason given"
             what = f"batch {job.batch_id} was refused, and nothing of it was done or billed: {reasons}"
-            remedy = f"mend what it names; then {PICK_UP} submits its {counted(job.texts, 'text')} again"
+            again = f"{PICK_UP} submits its {counted(job.texts, 'text')} again"
+            remedy = f"mend what it names; then {again}"
+            if state.queue_full:
+                remedy = f"`ragline index` without --batch sends its texts online; with a larger queue {again}"
             self._problems.append(Problem(job.batch_id, what, remedy))
         if verdict in ("refused", "too_large"):
             self._queue_tokens = after.queue_tokens or self._queue_tokens
@@ -522,7 +528,12 @@ class Visit:
                 others.append(job if job.queue_tokens == most else self._jobs.save(replace(job, queue_tokens=most)))
                 continue
             self._progress("submit", done, len(ready))
-            after = await self._sent(job, again=again)
+            try:
+                after = await self._sent(job, again=again)
+            except UsageError:  # the server takes none of them: what is not there is not waited for
+                for unsent, _ in ready[done + 1 :]:
+                    await self._withdraw(unsent)
+                raise
             waiting += job.tokens
             submitted.append(after)
         if over:
@@ -559,18 +570,25 @@ class Visit:
         return made
 
     async def _sent(self, job: Job, *, again: bool) -> Job:
-        """Upload and submit a job; `again` where that may have been done without our noting it."""
-        for _ in range(2):
-            if job.state == "written":
-                file_id = await self._batches.upload(self._jobs.texts_path(job), job.name, again=again)
-                storage.faultpoint("batch.uploaded_there")
-                job = self._jobs.save(moved(job, "uploaded", file_id=file_id))
-                storage.faultpoint("batch.uploaded")
-            assert job.file_id is not None
-            if batch_id := await self._batches.create(job.file_id, job.digest, job.since, again=again):
-                storage.faultpoint("batch.submitted_there")
-                return self._submitted(job, batch_id)
-            job = self._jobs.save(moved(job, "written", file_id=None))
+        """Upload and submit a job; `again` where that may have been done without our noting it.
+
+        Raises UsageError where the server takes no batches, with nothing left of the job.
+        """
+        try:
+            for _ in range(2):
+                if job.state == "written":
+                    file_id = await self._batches.upload(self._jobs.texts_path(job), job.name, again=again)
+                    storage.faultpoint("batch.uploaded_there")
+                    job = self._jobs.save(moved(job, "uploaded", file_id=file_id))
+                    storage.faultpoint("batch.uploaded")
+                assert job.file_id is not None
+                if batch_id := await self._batches.create(job.file_id, job.digest, job.since, again=again):
+                    storage.faultpoint("batch.submitted_there")
+                    return self._submitted(job, batch_id)
+                job = self._jobs.save(moved(job, "written", file_id=None))
+        except UsageError:
+            await self._withdraw(job)
+            raise
         what = f"the file {job.name} was uploaded, and is not known when its batch is created"
         raise ProviderFailed.at(job.name, what, f"run {PICK_UP} later, or `ragline index` without --batch")
 

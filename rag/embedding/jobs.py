@@ -103,8 +103,13 @@ class Job:
 
     @property
     def in_flight(self) -> bool:
-        """Whether its texts may be paid for, and their vectors still be to come."""
+        """Whether its texts are to be had by the batch, and their vectors still to come."""
         return self.state in ("written", "uploaded", "submitted", "ended")
+
+    @property
+    def may_be_paid(self) -> bool:
+        """Whether it may be under way at the provider: what is written only never was."""
+        return self.in_flight and self.state != "written"
 
     def text_keys(self) -> Iterator[bytes]:
         """Of all its texts."""
@@ -151,9 +156,12 @@ class Job:
             given["lines"] = tuple(Line(name, tuple(keys), tuple(tokens)) for name, keys, tokens in given["lines"])
             given["files"] = tuple(given["files"])
             given["left"] = tuple(Left(**{**left, "keys": tuple(left["keys"])}) for left in given["left"])
-            return cls(**given)
+            job = cls(**given)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise damaged(path, f"it lacks or misuses {error}", _REMEDY) from error
+        if job.state not in STATES or (job.state == "submitted" and not job.batch_id):
+            raise damaged(path, f"it cannot be {job.state!r} as it is", _REMEDY)
+        return job
 
 
 def new_job(index: str, embedding: EmbeddingIdentity, at: datetime, number: int, lines: Sequence[Line]) -> Job:
@@ -249,5 +257,5 @@ def moved(job: Job, state: State, **changes: Any) -> Job:
 
 
 def in_flight(jobs: Iterable[Job]) -> dict[bytes, Job]:
-    """Key -> the job that may bring its vector, of all texts that may be paid for already."""
+    """Key -> the job that may bring its vector, of all texts that are, or are to be, paid for by the batch."""
     return {key: job for job in jobs if job.in_flight for key in job.text_keys()}

@@ -16,6 +16,7 @@ from rag.errors import refuse_newer
 
 FORMAT = 1
 NAME = "refused.jsonl"
+_REMEDY = "upgrade ragline; if no newer one has ever written here, remove the file: what it names is asked for again"
 
 
 def known(folder: Path) -> dict[bytes, str]:
@@ -34,8 +35,8 @@ def known(folder: Path) -> dict[bytes, str]:
     for line in lines:
         try:
             values = json.loads(line)
-            refuse_newer(path, values["format"], FORMAT)
-            found[bytes.fromhex(values["key"])] = str(values["reason"])
+            refuse_newer(path, values["format"], FORMAT, _REMEDY)
+            found[bytes.fromhex(values["key"])] = str(values["reason"]).encode("utf-8", "replace").decode()
         except (ValueError, TypeError, KeyError, RecursionError):
             continue
     return found
@@ -49,5 +50,7 @@ def remember(folder: Path, refused: Mapping[bytes, str], at: datetime) -> None:
 
 
 def forget(folder: Path) -> None:
-    """Ask for all of them again. Raises StorageFailed."""
-    storage.remove_file(folder / NAME)
+    """Ask for all of them again. Raises StorageFailed, FormatTooNew."""
+    known(folder)  # what a newer ragline remembers is left as it is
+    if (folder / NAME).exists():  # where nothing was ever embedded there is no folder either
+        storage.remove_file(folder / NAME)

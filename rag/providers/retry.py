@@ -42,11 +42,11 @@ TABLE: Mapping[str, Rule] = {
         Rule("quota", 1, "this request", "429 and others that tell of quota or credit (`insufficient_quota`)"),
         Rule("rate", MOST, "everyone", "429"),
         Rule("busy", 6, "everyone", "503, 529 with `Retry-After`"),
-        Rule("server", 6, "this request", "408, 409, 425, 500 and above"),
+        Rule("server", 6, "this request", "408, 409, 425, all others from 500 up"),
         Rule("connection", 6, "this request", "no connection, a broken one, half a body, a timeout"),
         Rule("reply", 3, "this request", "200 with anything but what was asked for"),
         Rule("key", 1, "this request", "401, 403"),
-        Rule("model", 1, "this request", "404"),
+        Rule("model", 1, "this request", "404, 405, 501"),
         Rule("input", 1, "this request", "400, 413, 422, 500 for what a text holds"),
         Rule("request", 1, "this request", "every other 4xx, and 3xx"),
     )
@@ -64,6 +64,10 @@ class Failure:
     positions: tuple[int, ...] = ()
     """Which inputs it is about, as far as that is known."""
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # JSON may hold half a surrogate pair, which no file and no database takes
+        object.__setattr__(self, "message", self.message.encode("utf-8", "replace").decode())
 
 
 def of_status(status: int, headers: Mapping[str, str], body: str, now: datetime) -> Failure:
@@ -83,12 +87,12 @@ def of_status(status: int, headers: Mapping[str, str], body: str, now: datetime)
     elif status in (400, 413, 422, 500) and _blames_input(status, error, message):
         kind = "input"
         positions = tuple(sorted({int(n) for n in re.findall(r"input\[(\d+)\]", f"{error.get('param')} {message}")}))
+    elif status in (404, 405, 501):  # 405 and 501: at this address nobody is asked by POST
+        kind = "model"
     elif status >= 500 or status in (408, 409, 425):
         kind = "server"
     elif status in (401, 403):
         kind = "key"
-    elif status == 404:
-        kind = "model"
     return Failure(TABLE[kind], message, status, after, positions, headers)
 
 

@@ -99,8 +99,14 @@ def test_a_batch_without_room_is_submitted_anew_under_the_same_name_and_told_lim
     assert halved.queue_tokens == 20
     verdict, waits = seen(before, state("failed", queue_full=True), alone=False)
     assert (verdict, waits.queue_tokens) == ("no_room", 40), "others were in the queue: nothing says it is too large"
-    verdict, _ = seen(job(1, 2), state("failed", queue_full=True, queue_tokens=1), alone=True)
-    assert verdict == "no_room", "one line is not cut"
+    for told, alone, then in (
+        (None, True, "no_room"),
+        (9, False, "no_room"),
+        (9, True, "refused"),
+        (10, True, "no_room"),
+    ):
+        verdict, _ = seen(job(2), state("failed", queue_full=True, queue_tokens=told), alone=alone)
+        assert verdict == then, "one line is not cut, and not sent for ever where it can have no room"
 
 
 def test_an_empty_queue_is_tried_and_a_full_one_is_not() -> None:

@@ -12,7 +12,7 @@ from rag import wiring
 from rag.clock import SystemClock
 from rag.embedding import ledger
 from rag.embedding.jobs import Jobs
-from rag.errors import Damaged, InBatch, OverBudget, ProviderFailed, UsageError
+from rag.errors import Damaged, InBatch, KeyMissing, OverBudget, ProviderFailed, RaglineError, UsageError
 from rag.index.manifest import BUILD
 from rag.index.tables import ExcludedRow, Table
 from rag.index.versions import Versions
@@ -98,6 +98,24 @@ def test_while_texts_are_under_way_no_other_run_pays_for_them(house: BatchHouse,
     assert sim.bill()["texts"] == {}
     assert house.index(batch=True).reason == "batch_waiting"
     assert house.index(ignore_batches=True).reason == "published"
+    assert set(sim.bill()["texts"].values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"), [("404", UsageError), ("403", KeyMissing), ("400_context", ProviderFailed)]
+)
+def test_what_could_not_be_uploaded_is_in_nobodys_way(
+    house: BatchHouse, sim: Simulator, fault: str, error: type[RaglineError]
+) -> None:
+    sim.faults({"fault": fault, "path": "POST /v1/files"})
+    with pytest.raises(error):
+        house.index(batch=True)
+    with house.run(purpose="plan") as run:
+        plan_only(run)
+        assert run.obstacles() == ()
+    assert house.index().reason == "published"
+    assert house.index(batch=True).reason == "unchanged"
+    assert Jobs(house.store).all() == []
     assert set(sim.bill()["texts"].values()) == {1}
 
 

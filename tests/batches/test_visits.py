@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -430,13 +431,42 @@ def test_a_wrong_key_is_told_without_it_and_loses_nothing(desk: Desk, sim: Simul
     assert desk.visit(TEXTS).missing == 0
 
 
-def test_a_server_without_batches_is_one_clear_message(desk: Desk, sim: Simulator) -> None:
-    sim.faults({"fault": "404", "path": "POST /v1/files"})
+@pytest.mark.parametrize("path", ["POST /v1/files", "POST /v1/batches"])
+def test_a_server_without_batches_is_one_clear_message_and_nothing_waits_for_it(
+    desk: Desk, sim: Simulator, path: str
+) -> None:
+    desk.texts_per_file = 8
+    sim.faults({"fault": "404", "path": path})
     with pytest.raises(UsageError) as caught:
         desk.visit(TEXTS)
     assert "offers no batches" in caught.value.message
     assert caught.value.exit_code == 2
     assert desk.billed() == set()
+    assert desk.jobs == []
+    assert list((desk.store / "batches").iterdir()) == []
+    assert sim.all_files() == []
+
+
+def test_a_server_that_turns_out_to_take_no_more_batches_keeps_those_that_it_has(desk: Desk, sim: Simulator) -> None:
+    desk.texts_per_file = 8
+    sim.faults({"fault": "404", "path": "POST /v1/files", "at": [2]})
+    with pytest.raises(UsageError):
+        desk.visit(TEXTS)
+    assert [(job.state, job.texts) for job in desk.jobs] == [("submitted", 8)]
+    sim.faults()
+    desk.visits(TEXTS)
+    assert desk.billed() == {1}
+
+
+def test_one_line_that_is_over_the_queue_is_told_and_not_sent_for_ever(desk: Desk, sim: Simulator) -> None:
+    sim.batches(enqueued_tokens=5)
+    desk.visit(TEXTS[:2])
+    desk.settled()
+    with pytest.raises(ProviderFailed) as caught:
+        desk.visit(TEXTS[:2])
+    assert "Limit: 5" in caught.value.message
+    assert "without --batch sends its texts online" in caught.value.problems[0].remedy
+    assert (desk.jobs, sim.all_files()) == ([], [])
 
 
 # -- caps
@@ -464,6 +494,15 @@ def test_nothing_is_written_or_sent_where_no_price_is_known_and_no_cap_is_set(de
 
 
 # -- what lies in the store
+
+
+@pytest.mark.parametrize("odd", [{"state": "flying"}, {"batch_id": None}])
+def test_a_state_that_cannot_be_is_damage(desk: Desk, odd: dict[str, Any]) -> None:
+    desk.visit(TEXTS)
+    (job,) = desk.jobs
+    write_sealed(desk.store / "batches" / f"{job.digest}.json", {**job.to_json(), **odd})
+    with pytest.raises(Damaged, match="cannot be"):
+        desk.visit(TEXTS)
 
 
 def test_a_damaged_state_is_named_and_may_be_given_up(desk: Desk) -> None:

@@ -409,3 +409,23 @@ def test_one_of_a_newer_ragline_is_refused(house: ProvidedHouse, sim: Simulator)
     house.write("new.md", "# New\n\nNew.\n")
     with pytest.raises(FormatTooNew, match=r"refused\.jsonl has format 2"):
         house.index()
+    with pytest.raises(FormatTooNew, match="remove the file"):
+        house.index(retry_refused=True)
+    assert b'"format": 2' in path.read_bytes(), "what a newer one remembers is left as it is"
+
+
+def test_to_ask_again_where_nothing_was_ever_embedded_is_an_ordinary_run(house: ProvidedHouse, sim: Simulator) -> None:
+    assert published(house.index(retry_refused=True), 1, 0)
+
+
+def test_a_reason_that_no_file_takes_is_kept_readably_also_by_the_next_run(
+    house: ProvidedHouse, sim: Simulator
+) -> None:
+    poison(sim)
+    house.index()
+    path = remembered(house)
+    path.write_bytes(path.read_bytes().replace(b"maximum context", rb"\ud800 context"))
+    house.write("new.md", "# New\n\nNew.\n")
+    assert published(house.index(), 2, 1)
+    (row,) = excluded(house, 2)
+    assert "'input[0]': ? context length" in row.detail

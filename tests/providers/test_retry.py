@@ -49,7 +49,8 @@ def test_no_kind_is_tried_more_often_than_the_stated_number() -> None:
         (401, "", "key"),
         (403, "", "key"),
         (404, "<html>", "model"),
-        (405, "", "request"),
+        (405, "", "model"),
+        (501, "<!DOCTYPE html><title>Unsupported method ('POST')</title>", "model"),
         (408, "", "server"),
         (413, "", "input"),
         (422, '{"detail": "unknown field"}', "request"),
@@ -68,6 +69,14 @@ def test_the_message_is_the_servers_sentence_and_never_a_page() -> None:
     assert of_status(502, {}, "<!DOCTYPE html><html>" + "x" * 5000, NOW).message == "502: a page of HTML"
     assert len(of_status(502, {}, "x" * 5000, NOW).message) < 400
     assert of_status(500, {}, "", NOW).message == "500: no reason given"
+
+
+def test_half_a_surrogate_pair_gets_into_no_message() -> None:
+    refused = of_status(400, {}, r'{"error": {"message": "no \ud800 text", "param": "input"}}', NOW)
+    assert refused.message == "400: no ? text"
+    told = of_exception(BadReply("it is of the model \ud83d"))
+    assert told
+    assert told.message == "the reply cannot be used: it is of the model ?"
 
 
 @given(st.floats(0, 1e6))
