@@ -676,6 +676,8 @@ class Reindex:
         """What a plan stands and falls with before anything is read."""
         parts = self._parts
         settings = {**self._identities(), "index_kind": parts.index_kind, "reading": parts.spec.identity()}
+        if self._options.batch:  # half the price shows that only where a price is known
+            settings["--batch"] = "given"
         price = None if parts.terms.free else parts.terms.usd_per_million
         return Agreed(parts.name, str(parts.store.resolve()), settings, price)
 

@@ -40,7 +40,7 @@ class Agreed:
     index: str
     store: str
     settings: Mapping[str, Json]
-    """All that decides the content beside the documents, by part: `embedding`, `chunker`, ..."""
+    """All that decides the content beside the documents, by part: `embedding`, `chunker`, ...; and `--batch`."""
     usd_per_million: float | None
 
 
@@ -275,8 +275,8 @@ def refuse(path: Path, created: str, found: Iterable[Difference]) -> None:
     ways = {
         "index": "give --index with the name in the plan",
         "store": "give --store with the folder in the plan",
-        "settings": "give the same --config and --set as then",
-        "price": "give the same [prices] and --batch as then",
+        "settings": "give the same --config, --set and --batch as then",
+        "price": "give the same [prices] as then",
     }
     problems = [
         Problem(each.aspect, each.what, f"{ways[each.aspect]}, or {again}" if each.aspect in ways else again)

@@ -12,7 +12,7 @@ from rag import wiring
 from rag.clock import SystemClock
 from rag.embedding import ledger
 from rag.embedding.jobs import Jobs
-from rag.errors import Damaged, InBatch, KeyMissing, OverBudget, ProviderFailed, RaglineError, UsageError
+from rag.errors import Damaged, InBatch, KeyMissing, OverBudget, PlanOutdated, ProviderFailed, RaglineError, UsageError
 from rag.index.manifest import BUILD
 from rag.index.tables import ExcludedRow, Table
 from rag.index.versions import Versions
@@ -73,6 +73,23 @@ def test_plan_shows_half_the_price(house: BatchHouse) -> None:
     assert online.tokens == batch.tokens
     assert online.usd is not None
     assert batch.usd == pytest.approx(online.usd / 2)
+
+
+@pytest.mark.parametrize(
+    ("planned", "told"), [(True, "given in the plan, None now"), (False, "None in the plan, given now")]
+)
+def test_a_plan_by_the_batch_is_another_than_one_online_whatever_is_known_of_prices(
+    house: BatchHouse, sim: Simulator, planned: bool, told: str
+) -> None:
+    path = house.corpus.parent / "plan.json"
+    with house.run(purpose="plan", batch=planned) as run:
+        plan_only(run)
+        run.plan_to_keep().save(path)
+    with pytest.raises(PlanOutdated) as caught:
+        house.index(plan_file=path, batch=not planned)
+    assert next((each.where, each.what) for each in caught.value.problems) == ("settings", f"--batch: {told}")
+    assert (sim.bill()["texts"], sim.all_batches()) == ({}, [])
+    assert house.index(plan_file=path, batch=planned).reason == ("batch_submitted" if planned else "published")
 
 
 def test_what_a_batch_cost_stands_in_build_json_and_once_in_the_ledger(house: BatchHouse) -> None:
