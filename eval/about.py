@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from eval.types import Arm
 from rag import clock
+from rag.errors import without_userinfo
 from rag.providers.secrets import hidden
 from rag.types import Json
 
 if TYPE_CHECKING:
     from rag.settings import Settings
 
-_SECRET = re.compile(r"""(?<=://)[^/@\s"']+@|(?<=[\w/])\?[^\s"']*=[^\s"']*""")
-"""User and password of an address, and what stands behind its question mark."""
+_QUERY = re.compile(r"""(?<=[\w/])\?[^\s"']*=[^\s"']*""")
+"""What stands behind the question mark of an address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ def new_run_id(moment: datetime) -> str:
 
 def redacted(text: str) -> str:
     """The text without user, password and query of an address, and without anything shaped like a key."""
-    return hidden(_SECRET.sub("", text))
+    return hidden(_QUERY.sub("", without_userinfo(text)))
 
 
 def settings_json(settings: Settings) -> dict[str, Json]:

@@ -20,7 +20,7 @@ from rag import clock, storage, wiring
 from rag.clock import SystemClock
 from rag.counted import counted, plain
 from rag.embedding import ledger
-from rag.errors import Busy, Damaged, Problem, RaglineError, UsageError
+from rag.errors import Busy, Damaged, Problem, RaglineError, UsageError, without_userinfo
 from rag.index.tables import HEADING_SEPARATOR
 from rag.settings import Settings, load
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 
 VALUES_SHOWN = 20
+HIDDEN = "[hidden]@"
 TORN = " is no line of the ledger, and is not counted: mend or remove it"
 
 
@@ -460,14 +461,18 @@ def settings(arguments: Namespace) -> Result:
     loaded = settings_of(arguments)
     rows = [(place, value, origin) for place, value, origin in loaded.rows()]
     content: dict[str, Any] = {
-        "settings": [{"key": place, "value": _plain_value(value), "origin": origin} for place, value, origin in rows]
+        "settings": [
+            {"key": place, "value": _plain_value(value), "origin": without_userinfo(origin, HIDDEN)}
+            for place, value, origin in rows
+        ]
     }
     checks: list[dict[str, Any]] = []
     if arguments.check:
         checks = check_settings(loaded)
         content["checks"] = checks
     if not arguments.json:
-        show.table([[place, _shown(value), origin] for place, value, origin in rows], ["setting", "value", "from"])
+        lines = [[place, _shown(value), without_userinfo(origin, HIDDEN)] for place, value, origin in rows]
+        show.table(lines, ["setting", "value", "from"])
         for check in checks:
             say(f"{'ok  ' if check['ok'] else 'FAIL'}  {check['check']}: {check['what']}")
     return Result(content, 0 if all(check["ok"] for check in checks) else 2)
@@ -758,9 +763,11 @@ def _age(seconds: float | None) -> str:
 
 
 def _plain_value(value: Any) -> Any:
-    return json.loads(
+    """As JSON has it, without the user and password of an address."""
+    found = json.loads(
         json.dumps(value, default=lambda other: other.model_dump() if hasattr(other, "model_dump") else str(other))
     )
+    return without_userinfo(found, HIDDEN) if isinstance(found, str) else found
 
 
 def _shown(value: Any) -> str | None:

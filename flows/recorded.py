@@ -21,7 +21,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.show import note, plain
-from rag.errors import RaglineError
+from rag.errors import RaglineError, without_userinfo
 from rag.providers.secrets import Key
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 SKIPPED, OVER_BUDGET = 3, 4
 NAMES = {SKIPPED: "Skipped", OVER_BUDGET: "OverBudget"}
 _SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$")
-_USERINFO = re.compile(r"(?<=//)[^/@\s]+@")
 
 
 class Numbered(Protocol):
@@ -144,7 +143,7 @@ def ended_badly(error: Exception) -> State[None]:
 
 def hidden(text: str) -> str:
     """The text without user names in addresses, and without what stands in variables named for a secret."""
-    text = _USERINFO.sub("", text)
+    text = without_userinfo(text)
     for name, value in os.environ.items():
         if _SECRET_NAME.search(name.upper()):
             text = Key(value).hide(text)

@@ -6,10 +6,22 @@ An error names what, which and what to do now, and carries the parts as fields: 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+_USERINFO = re.compile(r"""(?<=://)[^/?#\s"'<>]{1,500}@""")
+
+
+def without_userinfo(text: str, instead: str = "") -> str:
+    """The text without the user and password of any address in it.
+
+    >>> without_userinfo("http://anna@corp:secret@host/v1 of https://docs/a@0-9")
+    'http://host/v1 of https://docs/a@0-9'
+    """
+    return _USERINFO.sub(instead, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +32,11 @@ class Problem:
     what: str
     remedy: str
 
+    def __post_init__(self) -> None:
+        # settings are quoted here as they were given, addresses with a password included
+        for name in ("where", "what", "remedy"):
+            object.__setattr__(self, name, without_userinfo(getattr(self, name)))
+
 
 class RaglineError(Exception):
     """The base of every error that a user may meet."""
@@ -27,8 +44,8 @@ class RaglineError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, problems: Iterable[Problem] = ()) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = without_userinfo(message)
+        super().__init__(self.message)
         self.problems = tuple(problems)
 
     def __str__(self) -> str:

@@ -271,6 +271,8 @@ def _no_cron(cron: str) -> str:
 
 
 _PATHS = {"store", "corpus.paths", "generation.prompt", "judge.prompt", "evaluation.dataset"}
+_SECRET_NAME = re.compile(r"(key|token|secret|password)$")
+"""Of what is no setting, and is given as one: it must not be told on."""
 _TOKENIZER_FILE = re.compile(r"/|\.json$")
 
 
@@ -398,7 +400,10 @@ def _from_flags(sets: Sequence[str], flags: Mapping[str, str], cwd: Path, proble
                 Problem(f"--set {text}", "is not section.key=value", "write for example --set retrieval.k=8")
             )
             continue
-        given.append(_Given(parts, _toml_value(value.strip()), _cut(flags.get(text, f"--set {text}")), cwd))
+        shown = flags.get(text, f"--set {text}")
+        if _SECRET_NAME.search(parts[-1]):
+            shown = f"--set {place}=..."
+        given.append(_Given(parts, _toml_value(value.strip()), _cut(shown), cwd))
     return given
 
 

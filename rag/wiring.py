@@ -314,7 +314,7 @@ def query_model(identity: EmbeddingIdentity, settings: Settings, world: World) -
     asked = replace(
         asked,
         model=identity.name,
-        base_url=identity.base_url or None,
+        base_url=asked.base_url if same else identity.base_url or None,  # the settings' may hold a user and password
         api_key_env=asked.api_key_env if same else None,
         dimensions=identity.dimensions,
     )

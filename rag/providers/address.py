@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from urllib.parse import urlsplit
+import re
+from urllib.parse import unquote, urlsplit
 
 from rag.errors import Problem, SettingsError
 from rag.providers.models import PROVIDERS
@@ -28,7 +29,8 @@ def plain_url(url: str) -> str:
     except ValueError:
         host, port = None, None
     if not host or parts.scheme.lower() not in ("http", "https") or not url.isprintable() or " " in url:
-        what = f"{url!r} is not the address of a server"
+        shown = re.sub(r"^.*@", "", url, flags=re.DOTALL)  # what stands before it may be a password, wrongly written
+        what = f"{shown!r} is not the address of a server"
         raise SettingsError("base_url is not an address", [Problem("base_url", what, "write http://host:port/v1")])
     scheme = parts.scheme.lower()
     if ":" in host:
@@ -36,6 +38,14 @@ def plain_url(url: str) -> str:
     if port is not None and port != {"http": 80, "https": 443}[scheme]:
         host = f"{host}:{port}"
     return f"{scheme}://{host}{parts.path.rstrip('/')}"
+
+
+def secrets_in(url: str | None) -> set[str]:
+    """User and password of an address, as they may be said again: each as it is written and as it is meant."""
+    parts = urlsplit(url or "")
+    user, password = parts.username or "", parts.password or ""
+    found = {password, unquote(password), f"{unquote(user)}:{unquote(password)}"}
+    return found if password else {user, unquote(user)}
 
 
 def on_this_machine(base_url: str | None) -> bool:

@@ -62,7 +62,7 @@ class AnthropicChat(DoorChat):
                 finish = delta.get("stop_reason") or finish
                 if delta.get("type") == "text_delta" and delta.get("text"):
                     text.append(delta["text"])
-                    yield self._door.without_key(delta["text"])
+                    yield delta["text"]
         finally:
             await events.close()
         if finish:
@@ -80,6 +80,6 @@ class AnthropicChat(DoorChat):
             self._door.without_key(text),
             self._door.without_key(str(model or self._model)),
             self._door.usage(read, written),
-            _FINISH.get(finish, finish),
+            self._door.without_key(_FINISH.get(finish, finish)),
         )
         return Reply(completion, billed, headers)

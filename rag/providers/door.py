@@ -22,7 +22,7 @@ from rag.providers.models import PROVIDERS
 from rag.providers.prices import price
 from rag.providers.reply_ids import ReplyIds
 from rag.providers.retry import MOST, Backoff, Failure
-from rag.providers.secrets import Key, key_variable, read_key
+from rag.providers.secrets import Key, Veil, key_variable, read_key
 from rag.providers.settings import ModelSettings, Surroundings
 from rag.sync import seen_through
 from rag.types import Usage
@@ -31,6 +31,8 @@ V = TypeVar("V")
 _BYTES_PER_TOKEN: Final = 3.0
 STREAM_TIMES: Final = 10.0
 """A reply in pieces may take `timeout` from piece to piece, and this many times that in all."""
+_SAID: Final = 1000
+"""Letters of what a server says that are told on."""
 FREE_ROOM: Final = 1 << 20
 """Bytes that any reply may have, whatever was asked: a refusal may be a page."""
 _room: ContextVar[int] = ContextVar("_room", default=FREE_ROOM)
@@ -149,6 +151,7 @@ class Door:
         tries: Counter[str] = Counter()
         while True:
             begun = False
+            veil: Veil | None = None
             async with self.budget.reserve(load, again=tries["rate"] > 0) as grant:
                 try:
                     _room.set(FREE_ROOM + room)
@@ -158,8 +161,12 @@ class Door:
                         while (item := await self._next(items, end)) is not None:
                             if isinstance(item, str):
                                 begun = True
-                                yield item
+                                veil = veil or Veil(self._hider())
+                                if shown := veil.next(item):
+                                    yield shown
                                 continue
+                            if veil and (rest := veil.rest()):
+                                yield rest
                             self.budget.settle(grant, item.billed, item.headers)
                             yield item
                             return
@@ -271,7 +278,8 @@ class Door:
             return Failure(retry.TABLE["reply"], f"the reply cannot be used: {error}")
         if isinstance(error, library.APIStatusError) and error.status_code >= 300:
             response = error.response
-            return retry.of_status(error.status_code, response.headers, response.text, self._around.clock.utc())
+            said = self._hider().hide(response.text)  # before anything is cut off: half a key is not found
+            return retry.of_status(error.status_code, response.headers, said, self._around.clock.utc())
         if isinstance(error, library.APITimeoutError | httpx2.TimeoutException):
             return Failure(retry.TABLE["connection"], f"no reply from {where} within {self._settings.timeout:g} s")
         if isinstance(error, library.APIConnectionError | httpx2.HTTPError):
@@ -300,7 +308,8 @@ class Door:
         sent = "" if times == 1 or kind == "input" else f" (sent {times} times)"
         if wait > self._settings.patience:
             sent += f"; it asks to wait {wait:,.0f} s, over the {self._settings.patience:,.0f} s that are waited for"
-        what = self._hider().hide(f"{model}: {failure.message}{sent}")
+        said = self._hider().hide(failure.message)
+        what = f"{model}: {said[:_SAID]}{'...' if len(said) > _SAID else ''}{sent}"
         where = plain_url(self._url)
         if kind == "key":
             variable, usual = key_variable(self._settings), self._provider.key

@@ -132,7 +132,7 @@ def json_object(body: bytes) -> dict[str, Any]:
     if not isinstance(payload, dict):
         raise BadReply("no JSON object")
     if payload.get("error"):
-        raise BadReply(f"an error inside a 200: {str(payload['error'])[:300]}")
+        raise BadReply(f"an error inside a 200: {payload['error']}")
     return payload
 
 

@@ -126,7 +126,7 @@ class OpenAIBatches:
                 return self._failed(name, response, answered.get("error"), len(texts))
             body = response.get("body")
             if not isinstance(body, dict) or body.get("error"):
-                raise BadReply(f"no embeddings in a line that says 200: {str(body)[:300]}")  # noqa: TRY301
+                raise BadReply(f"no embeddings in a line that says 200: {self._door.without_key(str(body))[:300]}")  # noqa: TRY301
             tokens = billed(body) or 0
             vectors = vectors_of(body, texts, self._name, self._width)
         except BadReply as error:

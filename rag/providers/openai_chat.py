@@ -65,7 +65,7 @@ class OpenAIChat(DoorChat):
                     piece = delta.get("content") or delta.get("refusal")
                     if piece:
                         text.append(piece)
-                        yield self._door.without_key(piece)
+                        yield piece
         finally:
             await chunks.close()
         if finish:
@@ -75,4 +75,6 @@ class OpenAIChat(DoorChat):
         read, written = count_of(usage, "prompt_tokens"), count_of(usage, "completion_tokens")
         model, text = self._door.without_key(str(head.get("model") or self._model)), self._door.without_key(text)
         billed = None if read is None or written is None else Load(read, written)
-        return Reply(Completion(text, model, self._door.usage(read, written), finish), billed, headers)
+        return Reply(
+            Completion(text, model, self._door.usage(read, written), self._door.without_key(finish)), billed, headers
+        )
