@@ -241,6 +241,7 @@ class Door:
         # from a variable that our identity does not know of
         http = library.DefaultAsyncHttpxClient(
             trust_env=not on_this_machine(self._url),
+            follow_redirects=False,  # a text goes to the server that was named, and to no other
             headers={"accept-encoding": "identity"},
             event_hooks={"request": [ids.sends, self._went], "response": [ids.comes, hook(_room.get)]},
         )

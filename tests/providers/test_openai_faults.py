@@ -466,3 +466,11 @@ def test_one_vector_for_two_texts_is_believed_when_it_comes_again(served: Served
     assert len(served.asked) == 2
     assert len(Run(served).embed(["to be", "To  Be"]).vectors) == 2
     assert len(served.asked) == 3
+
+
+def test_a_redirect_is_not_followed_so_that_no_text_goes_to_another_server(served: Served) -> None:
+    elsewhere = {"location": served.url.replace("/v1", "/elsewhere/embeddings")}
+    served.always = Answer(307, b"", elsewhere)
+    with pytest.raises(ProviderFailed, match="307"):
+        Run(served).embed()
+    assert len(served.asked) == 1
