@@ -49,8 +49,8 @@ _RECORD_ONLY = {
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false",
     "PREFECT_SERVER_EVENTS_STREAM_OUT_ENABLED": "false",
 }
-_PASSED_ON = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_", "TZ", "TMP", "LD_", "PYTHON", "VIRTUAL_ENV", "RAGLINE_")
-"""The server gets no more of our environment than this: no keys."""
+_PASSED_ON = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_", "TZ", "TMP", "LD_", "PYTHON", "VIRTUAL_ENV")
+"""The server gets no more of our environment than this: no keys, and no address with a password in it."""
 
 
 @dataclass(slots=True)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 import re
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
-from urllib.parse import quote
 
 from rag.errors import KeyMissing
 from rag.providers.address import on_this_machine, other_server, secrets_in
@@ -25,15 +24,16 @@ _BASE64: Final = frozenset(string.ascii_letters + string.digits + "+/-_=")
 class Key:
     """A provider's key. Its repr and str hide it; `reveal` is called where a client is made, and nowhere else."""
 
-    __slots__ = ("_base64", "_forms", "_plain", "_value")
+    __slots__ = ("_base64", "_plain", "_spelt", "_value")
 
     def __init__(self, value: str, *others: str) -> None:
         """`others` go to the server beside it, such as the password of its address."""
         self._value = value
         secrets = [secret for secret in (value, *others) if len(secret) >= _SHORTEST]
-        self._plain = re.compile("|".join(map(_escaped, sorted(secrets, key=len, reverse=True))) or "(?!)")
+        spelt = [_spelt(secret) for secret in sorted(secrets, key=len, reverse=True)]
+        self._plain = re.compile("|".join(map(_pattern, spelt)) or "(?!)")
         self._base64 = [core for secret in secrets for core in _base64_of(secret)]
-        self._forms = {*secrets, *(quote(secret, safe=safe) for secret in secrets for safe in ("", "/")), *self._base64}
+        self._spelt = [*spelt, *map(_spelt_one_way, self._base64)]
 
     def __repr__(self) -> str:
         return "Key(hidden)"
@@ -60,7 +60,7 @@ class Key:
 
     def begun(self, text: str) -> int:
         """With how many of its letters a text ends that may go on as this key, plain, quoted or in base64."""
-        return max((_overlap(text, form) for form in self._forms), default=0)
+        return max((_begun(text, spelt) for spelt in self._spelt), default=0)
 
     def is_in(self, error: BaseException | None) -> bool:
         """Whether an exception, or one that it came from, holds the key in its text."""
@@ -94,23 +94,39 @@ class Veil:
         return rest
 
 
-def _escaped(secret: str) -> str:
-    """A pattern of a secret, each of its characters as it is, as in an address, or as in JSON."""
-    found = []
+def _spelt(secret: str) -> list[tuple[str, ...]]:
+    """Each letter of a secret as it may be written: as it is, as in an address, as in JSON. The longest first."""
+    found: list[tuple[str, ...]] = []
     for letter in secret:
         code = ord(letter)
-        forms = (
-            {re.escape(letter), *(f"%{byte:02X}" for byte in letter.encode())} if code < 128 else {re.escape(letter)}
-        )
-        if not letter.isalnum() and code < 128:
-            forms |= {f"%{code:02x}", re.escape("\\" + letter), rf"\\u{code:04x}", rf"\\u{code:04X}"}
-        found.append(f"(?:{'|'.join(sorted(forms, key=len, reverse=True))})")
-    return "".join(found)
+        forms = {letter}
+        if code < 128:
+            forms |= {f"%{code:02X}", f"%{code:02x}"}
+        if code < 128 and not letter.isalnum():
+            forms |= {f"\\{letter}", f"\\u{code:04x}", f"\\u{code:04X}"}
+        found.append(tuple(sorted(forms, key=lambda form: (-len(form), form))))
+    return found
 
 
-def _overlap(text: str, form: str) -> int:
-    """The longest true beginning of a form that the text ends with."""
-    return next((count for count in range(min(len(form) - 1, len(text)), 0, -1) if text.endswith(form[:count])), 0)
+def _spelt_one_way(text: str) -> list[tuple[str, ...]]:
+    return [(letter,) for letter in text]
+
+
+def _pattern(spelt: Sequence[tuple[str, ...]]) -> str:
+    return "".join(f"(?:{'|'.join(map(re.escape, forms))})" for forms in spelt)
+
+
+def _begun(text: str, spelt: Sequence[tuple[str, ...]]) -> int:
+    """How long the end of the text is that is the beginning of what is spelt so."""
+    for start in range(max(0, len(text) - sum(len(forms[0]) for forms in spelt)), len(text)):
+        places = {start}
+        for forms in spelt:
+            if any(form.startswith(text[at:]) for at in places for form in forms):
+                return len(text) - start
+            places = {at + len(form) for at in places for form in forms if text.startswith(form, at)}
+            if not places:
+                break
+    return 0
 
 
 def _base64_of(secret: str) -> Iterator[str]:

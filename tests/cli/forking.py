@@ -74,13 +74,14 @@ class Forge:
 
     def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
         self._process = process
-        self._folder = folder
+        self.folder = folder
+        """Where what the next commands say lies."""
         self._count = 0
 
     def start(self, cwd: Path, *words: str, **environment: str) -> Command:
         """`ragline words` in a folder."""
         self._count += 1
-        said = self._folder / f"said-{self._count:04}"
+        said = self.folder / f"said-{self._count:04}"
         asked = {"words": words, "cwd": str(cwd), "environment": environment, "said": str(said)}
         return Command(self, self.ask(asked), said)
 
@@ -96,13 +97,16 @@ class Forge:
 
 
 @contextlib.contextmanager
-def forging(folder: Path) -> Iterator[Forge]:
-    """A forge, up for the block; what commands say lies in the folder."""
+def forging(folder: Path, *, hasty: bool = False, **environment: str) -> Iterator[Forge]:
+    """A forge, up for the block; what commands say lies in the folder.
+
+    The environment is there at every import. `hasty` commands hardly wait before they ask a provider again.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAGLINE_", "PREFECT_"))}
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.cli.forking"],
+        [sys.executable, "-m", "tests.cli.forking", *(["hasty"] if hasty else [])],
         cwd=ROOT,
-        env={**kept, **ONE_THREAD, "PYTHONPATH": str(ROOT)},
+        env={**kept, **ONE_THREAD, "PYTHONPATH": str(ROOT), **environment},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -127,6 +131,9 @@ def _serve() -> None:
         "rag.providers.measured", "rag.corpus.worker", "rag.embedding.spend", "rag.status", "openai", "faiss", "pyarrow.parquet", "pyarrow.ipc", "pyarrow.dataset", "xxhash",
     ):  # fmt: skip
         importlib.import_module(name)
+    if "hasty" in sys.argv:
+        retry = sys.modules["rag.providers.retry"]
+        retry._BASE, retry._CAP = 0.01, 0.02  # type: ignore[attr-defined]
     assert len(os.listdir("/proc/self/task")) == 1, "a thread would be missing in what is forked"
     sys.stdout.write("ready\n")
     sys.stdout.flush()

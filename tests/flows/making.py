@@ -19,7 +19,6 @@ T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
 CANARY = "canary-5Ff0a91cQz77"
 """A provider's key that must turn up nowhere."""
-MARK = "RAGLINE_MARK"
 TEXTS = {
     "trains.md": "# Trains\n\nThe last train leaves the summit at nine.\n",
     "water.md": "# Water\n\nThe spring behind the hut runs dry in August.\n",
@@ -40,7 +39,8 @@ class Project:
 
     @property
     def mark(self) -> str:
-        return self.environment[MARK]
+        """What stands in the environment of each of its processes, the temporary server's too."""
+        return f"TMPDIR={self.environment['TMPDIR']}"
 
     def start(self, *arguments: str, **more: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -84,7 +84,6 @@ def project(folder: Path, **environment: str) -> Project:
         "PREFECT_HOME": str(folder / "prefect"),
         "TMPDIR": str(folder / "tmp"),
         "OPENAI_API_KEY": CANARY,
-        MARK: f"{os.getpid()}-{folder.name}",
     }
     return Project(folder, {**kept, **own, **environment})
 
@@ -96,7 +95,7 @@ def alive(mark: str) -> list[str]:
         if not entry.name.isdigit():
             continue
         try:
-            marked = f"{MARK}={mark}".encode() in (entry / "environ").read_bytes().split(b"\0")
+            marked = mark.encode() in (entry / "environ").read_bytes().split(b"\0")
             state = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0]
             if marked and state != "Z":
                 found.append((entry / "cmdline").read_text().replace("\0", " "))

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.searched import Watch
 from tests.flows.making import CANARY, Project, alive, eventually, stopped_itself
+from tests.servers import faults
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow]
 PAUSED = {"RAGLINE_FAULT": "lock.held:1:pause"}
@@ -64,6 +66,23 @@ def test_the_server_is_given_no_key(alone: Project) -> None:
         process.kill()
         process.communicate()
     assert eventually(lambda: left_over(alone), lambda left: not left) == []
+
+
+def test_no_key_is_in_a_file_or_a_command_line_while_it_runs(alone: Project) -> None:
+    with faults.serving() as quoting, Watch(alone.folder / "tmp", alone.mark.encode(), [CANARY]) as watch:
+        quoting.always = lambda _: faults.refusal(401, f"wrong key: {quoting.headers[-1]['authorization']}")
+        paid = ('embedding.model="openai/m"', "embedding.api_key_env=OPENAI_API_KEY", "embedding.max_tokens=10000")
+        flags = [word for setting in paid for word in ("--set", setting)]
+        for url in (quoting.url, quoting.url.replace("//", f"//someone:{CANARY}@")):
+            told = {"RAGLINE_EMBEDDING__BASE_URL": url, "PREFECT_LOGGING_LEVEL": "DEBUG"}
+            done = alone.run("index", "-v", "--runner", "prefect", *flags, **told)
+            assert done.returncode == 2, done.stderr
+            assert "[key]" in done.stderr
+            assert CANARY not in done.stdout + done.stderr
+    assert any(name.endswith(".db") for name in watch.files)
+    assert any("uvicorn" in line or "prefect" in line for line in watch.processes)
+    assert watch.hits == []
+    assert [line for line in watch.holders if "flows.cli" not in line] == [], "only our own command is given the key"
 
 
 def _is_server_of(entry: Path, parent: int) -> bool:
