@@ -35,7 +35,7 @@ _stopping: list[float] = []
 
 
 class Stopped(BaseException):
-    """SIGTERM arrived."""
+    """SIGTERM arrived, or the terminal is gone."""
 
 
 class Mistake(Exception):
@@ -381,9 +381,10 @@ def _open_streams() -> None:
 def _listening() -> Iterator[None]:
     """A signal stops the command in good order, and a second one at once."""
     _stopping.clear()
-    before = {number: signal.signal(number, _stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    if before[signal.SIGINT] == signal.SIG_IGN:  # it runs in the background of a shell
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = {number: signal.signal(number, _stop) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    for number in (signal.SIGHUP, signal.SIGINT):  # `nohup`, or in the background of a shell
+        if before[number] == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_IGN)
     try:
         yield
     finally:
@@ -395,12 +396,12 @@ def _listening() -> Iterator[None]:
 def _stop(number: int, _: object) -> None:
     if not _stopping:
         _stopping.append(time.monotonic())
-        raise Stopped if number == signal.SIGTERM else KeyboardInterrupt
+        raise KeyboardInterrupt if number == signal.SIGINT else Stopped
     # a terminal's Ctrl-C comes from it and once more from `make` or `uv run`; and no exception may meet another one
     if time.monotonic() - _stopping[0] > SAME_SECONDS:
         with contextlib.suppress(OSError):
             os.write(2, b"\nragline: stopped at once; what is stored is kept, and the same command continues\n")
-        os._exit(128 + number)
+        os._exit(130 if number == signal.SIGINT else 143)
 
 
 def _stopped(arguments: argparse.Namespace, code: int, word: str) -> int:

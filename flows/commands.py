@@ -135,7 +135,8 @@ def plan(arguments: Namespace) -> Result:
         for obstacle in obstacles:
             note(f"{obstacle.message} (exit {obstacle.exit_code})")
         if out:
-            say(f"kept as {out}: `ragline index --plan {out}` does exactly this, or nothing")
+            batch = "--batch " if arguments.batch else ""
+            say(f"kept as {out}: `ragline index {batch}--plan {out}` does exactly this, or nothing")
     content = {**made.as_json(), "obstacles": [asdict(obstacle) for obstacle in obstacles]}
     if out:
         content["out"] = str(out)
@@ -604,7 +605,9 @@ def show_batches(found: Status) -> None:
 def show_spend(found: Spend) -> None:
     """A table with a total, and what is in no sum."""
     since = f" since {clock.text(found.since)}" if found.since else ""
-    if not found.rows:
+    if not found.rows and found.unreadable:
+        say(f"nothing that can be read was spent{since}")
+    elif not found.rows:
         say(f"nothing was spent{since}; models on this machine cost nothing")
     else:
         rows = [[row.month, row.command, row.model, *_summed(row.sum)] for row in found.rows]

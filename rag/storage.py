@@ -91,6 +91,14 @@ _DISK_ERRORS = {
     errno.ELOOP: "mend the symbolic links of this path",
 }
 
+
+def refuse_without_room(folder: Path, needed: int) -> None:
+    """Raise StorageFailed, as a write would, where the disk of a folder has fewer bytes free than that."""
+    there = next(parent for parent in [folder, *folder.parents] if os.path.exists(parent))
+    if shutil.disk_usage(there).free < needed:
+        raise _storage_failed(folder, OSError(errno.ENOSPC, ""), needed)
+
+
 _MISPLACED = {errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 
 

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,10 @@ Keys = NDArray[np.uint8]
 SMALL_BYTES = 8 << 20
 MERGE_ABOVE = 64
 MERGED_BYTES = 24 << 20
+_BESIDE: Final = 44
+"""Bytes of a record beside its vector."""
+_SPARE: Final = 1 << 20
+"""Bytes that stay free for what a run writes beside its vectors."""
 _NAME = re.compile(r"\d{13}-[0-9a-f]{16}\.arrow")
 REPAIR = "ragline repair"
 CACHE_FORMATS = f"a format up to {CACHE_FORMAT}"
@@ -230,6 +234,10 @@ class VectorCache:
             return
         self._write_namespace(int(vectors.shape[1]))
         self._write(keys, vectors, tokens, stamp)
+
+    def refuse_without_room(self, texts: int, width: int) -> None:
+        """Raise StorageFailed where the disk could not take so many more vectors of this width: before they are paid for."""
+        storage.refuse_without_room(self.folder, texts * (4 * width + _BESIDE) + _SPARE)
 
     def merge(self, above: int = MERGE_ABOVE, *, dry_run: bool = False) -> int:
         """Fold small segments together once there are more than `above` of them; gives how many files go.

@@ -70,6 +70,10 @@ class Sender:
     _reserved: int = 0
     _planned: int = 0
     """Tokens of all that is to be sent."""
+    _awaited: int = 0
+    """Texts of requests under way."""
+    _width: int = 0
+    """Numbers of a vector, once one has come."""
     _failure: BaseException | None = None
     """What ended it; no new request goes out."""
 
@@ -133,12 +137,16 @@ class Sender:
         # reserved before sending, so that requests in flight can never cross the cap together
         if self.terms.crossed(self.spent.tokens + self._reserved + planned):
             raise self._over(planned)
+        self.cache.refuse_without_room(self._awaited + end - start, self._width)
         self._reserved += planned
+        self._awaited += end - start
         try:
             storage.faultpoint("embed.before_request")
             answer = await self.model.embed(texts.read(start, end), "passage")
         finally:
             self._reserved -= planned
+            self._awaited -= end - start
+        self._width = answer.vectors.shape[1]
         self.spent.requests += 1
         self.spent.tokens += answer.tokens
         self.billed()

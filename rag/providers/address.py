@@ -19,9 +19,9 @@ def other_server(provider: str, base_url: str | None) -> str:
 
 
 def plain_url(url: str) -> str:
-    """An address as it is compared and shown: lower case, no default port, slash at the end, user, password or query.
+    """An address as it is compared and shown: lower case, no default port, slash at the end, user or password.
 
-    Raises SettingsError for what is no http address.
+    Raises SettingsError for what is no http address, and for one with a query.
     """
     try:
         parts = urlsplit(url)
@@ -32,6 +32,9 @@ def plain_url(url: str) -> str:
         shown = re.sub(r"^.*@", "", url, flags=re.DOTALL)  # what stands before it may be a password, wrongly written
         what = f"{shown!r} is not the address of a server"
         raise SettingsError("base_url is not an address", [Problem("base_url", what, "write http://host:port/v1")])
+    if "?" in url or "#" in url:
+        what = "the address of a server takes no query: no request would carry it"
+        raise SettingsError.at("base_url", what, "leave out what begins with ? or #")
     scheme = parts.scheme.lower()
     if ":" in host:
         host = f"[{host}]"

@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, Final, Generic, TypeVar
 from weakref import WeakKeyDictionary
@@ -212,6 +212,8 @@ class Door:
                 raise
             except Exception as error:  # noqa: BLE001 - the table decides what it is
                 cause, failure = error, self._classified(error)
+            if failure.rule.kind == "input":  # no text of ours is in it
+                failure = replace(failure, rule=retry.TABLE["request"])
             tries[failure.rule.kind] += 1
             wait = self._wait(failure, backoff, tries[failure.rule.kind])
             final = tries[failure.rule.kind] >= failure.rule.attempts or tries.total() >= MOST
@@ -262,8 +264,8 @@ class Door:
         if isinstance(error.__cause__, BadReply):  # anthropic's library calls whatever a hook raises a lost connection
             error = error.__cause__
         where = plain_url(self._url)
+        allowed = f"timeout_seconds = {self._settings.timeout:g}"
         if isinstance(error, TimeoutError):
-            allowed = f"timeout_seconds = {self._settings.timeout:g}"
             return Failure(
                 retry.TABLE["connection"], f"no whole reply from {where} in the time it may take ({allowed})"
             )
@@ -282,7 +284,7 @@ class Door:
             said = self._hider().hide(response.text)  # before anything is cut off: half a key is not found
             return retry.of_status(error.status_code, response.headers, said, self._around.clock.utc())
         if isinstance(error, library.APITimeoutError | httpx2.TimeoutException):
-            return Failure(retry.TABLE["connection"], f"no reply from {where} within {self._settings.timeout:g} s")
+            return Failure(retry.TABLE["connection"], f"no reply from {where} in time ({allowed})")
         if isinstance(error, library.APIConnectionError | httpx2.HTTPError):
             why = str(error.__cause__ or error) or "the connection broke"
             return Failure(retry.TABLE["connection"], f"no whole reply from {where}: {why}")
@@ -315,7 +317,9 @@ class Door:
         if kind == "key":
             variable, usual = key_variable(self._settings), self._provider.key
             remedy = "check the key, and its access to this model"
-            if not variable:
+            if variable and not self._around.environment.get(variable, "").strip():
+                remedy = f"{variable} is not set, and none was sent: export {variable}=..."
+            elif not variable:
                 remedy = f"name the variable that holds this server's key with api_key_env ({usual} is sent to its own service only)"
             return KeyMissing.at(variable or where, what, remedy)
         if kind == "model":
@@ -333,7 +337,7 @@ _REMEDIES: Mapping[str, str] = {
     "rate": "lower requests_per_minute, tokens_per_minute or concurrency, or run the same command later",
     "busy": "run the same command later: it continues where it stopped",
     "server": "run the same command later: it continues where it stopped",
-    "connection": "check that the server runs and that base_url is right; then run the same command again",
+    "connection": "check that the server runs, that base_url is right, and that timeout_seconds is enough; then run the same command again",
     "reply": "run the same command again; if it stays so, check what answers at base_url, and that model is the name that it answers with",
     "input": "make chunking.max_tokens smaller, or leave the text out",
     "request": "check the settings of this model against what the provider takes",

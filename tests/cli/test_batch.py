@@ -80,7 +80,8 @@ def test_waiting_is_no_failure_and_others_may_not_pay(batch: Callable[..., Any],
 def test_a_plan_that_was_kept_is_submitted_and_picked_up(
     batch: Callable[..., Any], sim: Simulator, place: Path
 ) -> None:
-    assert batch("plan", "--batch", "--out", "plan.json").code == 0
+    planned = batch("plan", "--batch", "--out", "plan.json")
+    assert "kept as plan.json: `ragline index --batch --plan plan.json` does" in planned.out
     assert batch("index", "--plan", "plan.json", "--runner", "direct").code == 1, "that would cost twice as much"
     assert batch("index", "--batch", "--plan", "plan.json", "--runner", "direct").code == 0
     settled(sim.url)
@@ -100,8 +101,14 @@ def test_what_cannot_be_is_one_clear_message(batch: Callable[..., Any], sim: Sim
     sim.faults({"fault": "401", "path": "POST /v1/files"})
     wrong = batch("index", "--batch", "--runner", "direct")
     assert wrong.code == 2
+    sim.faults()
+    sim.batches(max_bytes=10)
+    large = batch("index", "--batch", "--runner", "direct")
+    assert large.code == 1
+    assert "413" in large.err
+    assert "chunking" not in large.err, "no text is too long"
     assert sim.bill()["texts"] == {}
-    for said in (local, over, none, wrong):
+    for said in (local, over, none, wrong, large):
         assert KEY not in said.out + said.err
     assert not [path for path in (place / "store").rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
 

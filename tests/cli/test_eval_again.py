@@ -142,6 +142,7 @@ def test_killed_while_it_writes_a_run_is_whole_or_not_there(
     ("number", "code", "word", "stage", "flags"),
     [
         (signal.SIGTERM, 143, "terminated", "answers", ()),
+        (signal.SIGHUP, 143, "terminated", "answers", ()),
         (signal.SIGINT, 130, "interrupted", "answers", ()),
         (signal.SIGINT, 130, "interrupted", "verdicts", ("--json",)),
     ],

@@ -24,7 +24,7 @@ LATE = 3
 """Kills of one corpus after which all was paid for."""
 BETWEEN, WHOLE = 0.03, 1.5
 """Seconds: from one answer to the next, and from the first request until all is published."""
-STOPPED = {signal.SIGINT: 130, signal.SIGTERM: 143}
+STOPPED = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
 
 
 @pytest.fixture(scope="module")

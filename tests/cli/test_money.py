@@ -184,6 +184,11 @@ def test_without_a_price_a_monthly_cap_alone_is_not_enough(ragline: Any, paid: P
 
 def test_spend_sums_by_month_command_and_model_and_names_what_it_cannot_read(ragline: Any, paid: Path) -> None:
     assert "nothing was spent" in ragline("spend").out
+    torn = paid / "store/ledger/2026-02.jsonl"
+    torn.parent.mkdir(parents=True)
+    torn.write_text('{"torn')
+    assert "nothing that can be read was spent" in ragline("spend").out
+    torn.unlink()
     ragline("index")
     edit(paid)
     ragline("index")

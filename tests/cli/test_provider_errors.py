@@ -85,6 +85,24 @@ def test_an_error_says_what_which_texts_and_what_to_do(hosted: Callable[..., Any
 
 
 @pytest.mark.slow
+def test_a_key_that_was_never_sent_is_told_by_its_variable(
+    hosted: Callable[..., Any], sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SIM_KEY")
+    failed = hosted(*INDEX)
+    assert failed.code == 2
+    assert "401: Incorrect API key provided" in failed.err
+    assert "SIM_KEY: -> SIM_KEY is not set, and none was sent: export SIM_KEY=..." in failed.err
+
+
+def test_an_address_with_a_query_is_a_mistake_of_the_settings(hosted: Callable[..., Any], sim: Simulator) -> None:
+    failed = hosted(*INDEX, "--set", f'embedding.base_url="{sim.url}?api-version=preview"')
+    assert (failed.code, sim.log()) == (2, [])
+    assert "takes no query" in failed.err
+    assert "leave out what begins with ?" in failed.err
+
+
+@pytest.mark.slow
 def test_a_refused_text_is_counted_and_asked_for_again_when_told_to(hosted: Callable[..., Any], sim: Simulator) -> None:
     sim.faults({"fault": "400_context", "text": "seven arches"})
     first = hosted(*INDEX)
