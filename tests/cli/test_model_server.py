@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from flows.cli import main
@@ -70,3 +72,39 @@ def test_a_server_without_a_price_needs_a_token_cap_and_then_everything_works(ra
     assert "".join(line["delta"] for line in lines[:-1]) == lines[-1]["answer"]
     entry = json.loads(next(Path("store/ledger").glob("*.jsonl")).read_text().splitlines()[0])
     assert (entry["usd"], entry["tokens"] > 0, entry["outcome"]) == (None, True, "done")
+
+
+def test_a_text_over_the_context_is_found_left_out_and_remembered_and_the_rest_is_there(ragline: Any) -> None:
+    Path("docs/long.md").write_text("# Long\n\n" + "The rails go on and on through the snow. " * 900)
+    for number in range(20):
+        Path(f"docs/hut{number}.md").write_text(f"# Hut {number}\n\nThe hut of kilometre {number} has {number} beds.\n")
+    large = ("--set", "chunking.max_tokens=8192", "--set", "corpus.max_failed_share=0.5")
+    code, out = ragline("index", "--json", "--max-tokens", "100000", *large)
+    outcome = json.loads(out)
+    assert (code, outcome["reason"], outcome["embedded"]) == (0, "published", 24)
+    lost = pq.read_table("store/indexes/main/v000001/excluded.parquet").to_pylist()
+    assert len(lost) == outcome["excluded_chunks"] > 1
+    assert {(row["stage"], row["reason"], row["doc_id"]) for row in lost} == {("embed", "refused", "long.md")}
+    assert all("too large" in row["detail"] for row in lost)
+    code, out = ragline("index", "--json", "--max-tokens", "100000", *large)
+    assert (code, json.loads(out)["reason"], json.loads(out)["embedded"]) == (0, "unchanged", 0)
+    (spent,) = json.loads(ragline("spend", "--json")[1])["rows"]
+    assert (spent["requests"], spent["tokens"]) == (outcome["billed"]["requests"], outcome["billed"]["tokens"])
+    assert ragline("verify")[0] == 0
+
+
+@pytest.mark.slow
+def test_limits_of_the_settings_are_kept_where_a_server_tells_none(ragline: Any) -> None:
+    """Its account is ours to keep: not one token more than a full bucket and what comes in."""
+    for number in range(60):
+        Path(f"docs/halt{number}.md").write_text(f"# Halt {number}\n\nThe train stops at halt {number} on request.\n")
+    per_minute = 2_000
+    begun = time.monotonic()
+    code, out = ragline(
+        "index", "--json", "--max-tokens", "10000", "--set", f"embedding.tokens_per_minute={per_minute}"
+    )
+    seconds = time.monotonic() - begun
+    outcome = json.loads(out)
+    assert (code, outcome["embedded"]) == (0, 64)
+    assert outcome["billed"]["tokens"] <= per_minute * (1 + seconds / 60)
+    assert outcome["billed"]["requests"] > 1
