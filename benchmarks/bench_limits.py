@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from measure import save
+from measure import RESULTS, save, with_tables
 
 from tests import provider
 from tests.providers.paced_http import MODEL, WIDTH, Ran, ours, run
@@ -33,6 +33,7 @@ PROFILES: dict[str, tuple[int, int, int, int, int]] = {
     "requests": (120, 10_000_000, 300_000, 600_000, 20),
     "both": (240, 1_000_000, 560_000, 1_000_000, 330),
 }
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "limits.md"
 LANGCHAIN = "langchain-openai==1.7.3"
 Client = Callable[[provider.Simulator, list[str], int], None]
 
@@ -162,16 +163,58 @@ def environment(folder: Path) -> Path | None:
     return python
 
 
+def table(rows: list[dict[str, Any]], *, of_clients: bool = False) -> str:
+    """Runs as Markdown."""
+    first = "client | run" if of_clients else "run"
+    lines = [
+        f"| {first} | least s | took s | ratio | requests | refused | texts lost | billed twice | CPU s |",
+        "|---" * (10 if of_clients else 9) + "|",
+    ]
+    for made in rows:
+        client = f"{made['client']} | " if of_clients else ""
+        lines.append(
+            f"| {client}{made['run']} | {made['least_s']} | {made['seconds']} | {_ratio(made)} | {made['requests']:,} | "
+            f"{made['refused']:,} | {made['lost']:,} of {made['texts']:,} | {made['billed_twice']:,} | {made['client_cpu_s'] or '-'} |"  # '-': in a process of its own
+        )
+    return "\n".join(lines)
+
+
+def _ratio(made: dict[str, Any]) -> str:
+    """Of one that loses texts the time says nothing."""
+    return "-" if made["lost"] else f"{made['ratio']:.3f}"
+
+
+def rewritten(page: str, results: dict[str, Any]) -> str:
+    """docs/limits.md with its tables made anew. Raises ValueError where markers are missing."""
+    sections = {
+        "alone": table(results["alone"]),
+        "shared": table(results["shared"]),
+        "beside": table(results["beside"], of_clients=True),
+    }
+    return with_tables(page, sections, "bench_limits.py")
+
+
+def write_page() -> None:
+    results = json.loads((RESULTS / "limits.json").read_text(encoding="utf-8"))["results"]
+    PAGE.write_text(rewritten(PAGE.read_text(encoding="utf-8"), results), encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one profile")
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--tables", action="store_true", help="only make the tables of docs/limits.md anew")
     asked = parser.parse_args()
+    if asked.tables:
+        write_page()
+        return
     profiles = ["tokens"] if asked.quick else list(PROFILES)
     with tempfile.TemporaryDirectory() as folder:
         python = None if asked.no_peers else environment(Path(folder))
         results = {"alone": alone(profiles), "shared": [] if asked.quick else shared(), "beside": beside(python)}
     save("limits", results)
+    if results["shared"] and python:
+        write_page()
 
 
 if __name__ == "__main__":

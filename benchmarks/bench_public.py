@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import RESULTS, save
+from measure import RESULTS, save, with_tables
 
 from eval import record, tables
 from eval.statistics import paired
@@ -202,13 +201,8 @@ def sections(results: dict[str, Row]) -> dict[str, str]:
 
 
 def rewritten(page: str, results: dict[str, Row]) -> str:
-    """The page with every section between its markers made anew. Raises ValueError where markers are missing."""
-    for name, text in sections(results).items():
-        pattern = re.compile(rf"(<!-- {name}: made by bench_public.py -->\n).*?(<!-- end -->)", re.DOTALL)
-        if len(pattern.findall(page)) != 1:
-            raise ValueError(f"{PAGE.name} lacks the markers of {name}, or has them twice")
-        page = pattern.sub(lambda match, text=text: f"{match[1]}{text}\n{match[2]}", page)
-    return page
+    """The page with its tables made anew. Raises ValueError where markers are missing."""
+    return with_tables(page, sections(results), "bench_public.py")
 
 
 def write_page() -> None:

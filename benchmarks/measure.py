@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,16 @@ def save(name: str, results: dict[str, Any]) -> None:
     text = json.dumps(record, indent=2)
     (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
     print(text)
+
+
+def with_tables(page: str, sections: Mapping[str, str], script: str) -> str:
+    """A page with every section between its markers made anew. Raises ValueError where markers are missing."""
+    for name, text in sections.items():
+        pattern = re.compile(rf"(<!-- {name}: made by {script} -->\n).*?(<!-- end -->)", re.DOTALL)
+        if len(pattern.findall(page)) != 1:
+            raise ValueError(f"the page lacks the markers of {name}, or has them twice")
+        page = pattern.sub(lambda match, text=text: f"{match[1]}{text}\n{match[2]}", page)
+    return page
 
 
 def _cpu() -> str:

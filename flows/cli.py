@@ -164,10 +164,10 @@ def parser() -> Parser:
         help="send what an open batch holds all the same, and pay for it twice; with --batch: give up batches that "
         "cannot be picked up",
     )
-    index.add_argument(
-        "--retry-refused", action="store_true", help="send the texts again that the provider has refused before"
-    )
-    index.add_argument("--create-store", action="store_true", help="a deployed run may begin a new, empty store")
+    for parser in (plan, index):
+        parser.add_argument(
+            "--retry-refused", action="store_true", help="send the texts again that the provider has refused before"
+        )
     spending(index)
     waiting(index)
     runner(index)

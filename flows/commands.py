@@ -123,7 +123,13 @@ def plan(arguments: Namespace) -> Result:
     if out:
         wiring.refuse_place_of_plan(settings, out)
     with show.progress(quiet=arguments.json) as progress:
-        options = Options(command="ragline plan", purpose="plan", rehash=arguments.rehash, batch=arguments.batch)
+        options = Options(
+            command="ragline plan",
+            purpose="plan",
+            rehash=arguments.rehash,
+            batch=arguments.batch,
+            retry_refused=arguments.retry_refused,
+        )
         run = wiring.reindex(settings, options, progress)
         with run:
             made = plan_only(run)
@@ -135,8 +141,8 @@ def plan(arguments: Namespace) -> Result:
         for obstacle in obstacles:
             note(f"{obstacle.message} (exit {obstacle.exit_code})")
         if out:
-            batch = "--batch " if arguments.batch else ""
-            say(f"kept as {out}: `ragline index {batch}--plan {out}` does exactly this, or nothing")
+            flags = "--batch " * arguments.batch + "--retry-refused " * arguments.retry_refused
+            say(f"kept as {out}: `ragline index {flags}--plan {out}` does exactly this, or nothing")
     content = {**made.as_json(), "obstacles": [asdict(obstacle) for obstacle in obstacles]}
     if out:
         content["out"] = str(out)
@@ -240,7 +246,10 @@ def spend(arguments: Namespace) -> Result:
     from rag.embedding import spend as spending
 
     since = spending.moment(arguments.since, SystemClock().utc()) if arguments.since is not None else None
-    found = spending.spend(settings_of(arguments).store, since)
+    store = settings_of(arguments).store
+    found = spending.spend(store, since)
+    if not store.exists():
+        note(f"there is no store at {store}")
     if not arguments.json:
         show_spend(found)
     return Result(found.as_json())
@@ -448,11 +457,12 @@ def _cache_prune(arguments: Namespace) -> Result:
     for row in dropped:
         price = wiring.price_of(settings, row.model)
         usd = None if price is None else price.usd(row.tokens)
-        rows_json.append({**asdict(row), "usd": usd})
+        name = row.model.name
+        rows_json.append({"model": name, "vectors": row.vectors, "tokens": row.tokens, "usd": usd})
         if not arguments.json:
             word = "would be dropped" if arguments.dry_run else "dropped"
             cost = "a price is not known" if usd is None else f"{show.usd(usd)} to buy back"
-            say(f"{row.model}: {counted(row.vectors, 'vector')} {word} ({counted(row.tokens, 'token')}, {cost})")
+            say(f"{name}: {counted(row.vectors, 'vector')} {word} ({counted(row.tokens, 'token')}, {cost})")
     if not dropped and not arguments.json:
         say("every vector is needed by some version")
     return Result({"dry_run": arguments.dry_run, "dropped": rows_json})
@@ -590,15 +600,16 @@ def show_batches(found: Status) -> None:
     """A line for each open batch; what it will cost is spent when it has ended."""
     mark = "batches    "
     for job in found.batches:
-        cost = "unknown" if job.usd is None else show.usd(job.usd)
+        cost = "unknown cost" if job.usd is None else show.usd(job.usd)
         status = job.status or job.state
         done = "" if job.done is None else f", {job.done:,} of {counted(len(job.lines), 'line')} done when last asked"
         index = "" if job.index == found.index else f", of index {job.index}"
         name = job.batch_id or "without an id yet"
-        say(f"  {mark}{name}, {job.made}, {counted(job.texts, 'text')}, {cost}, {status}{done}{index}")
+        model = job.embedding.name
+        say(f"  {mark}{name}, {job.made}, {counted(job.texts, 'text')} of {model}, {cost}, {status}{done}{index}")
         mark = " " * len(mark)
     if found.batches:
-        say(f"  {mark}`ragline index --batch` picks up what has ended")
+        say(f"  {mark}`ragline index --batch` picks up what has ended, under the settings of its model")
     show.each(found.broken_batches, note, note)
 
 
@@ -648,9 +659,7 @@ def show_plan(made: Plan, *, unchanged: bool, by_batch: bool) -> None:
             else counted(made.requests, "request")
         )
         say(f"  to send    {counted(made.tokens, 'token')}{exact} in {where}{took}")
-        priced = (
-            f" (prices of {made.terms.priced_on}{', the share of batches' * by_batch})" if made.terms.priced_on else ""
-        )
+        priced = f" (prices of {made.terms.priced_on}{', by the batch' * by_batch})" if made.terms.priced_on else ""
         say(f"  cost       {show.usd(made.usd)}{priced}")
         if month := made.terms.month_so_far:
             say(f"  this month {month} of max_usd_per_month = {plain(made.terms.max_usd_per_month or 0.0)}")
@@ -678,13 +687,10 @@ def show_outcome(outcome: Outcome) -> None:
     if (changes.excluded or outcome.excluded_chunks) and not outcome.in_batches:
         left_out = f"{counted(changes.excluded, 'source')}, {counted(outcome.excluded_chunks, 'chunk')}"
         say(f"left out: {left_out} (excluded.parquet says why)")
-    told = f"{outcome.message} ({outcome.seconds:.1f} s)"
-    if outcome.in_batches:
-        # one thing a line: there are ids to be found again
-        for line in outcome.message.split("; "):
-            say(f"  {line}")
-        return
-    (note if outcome.exit_code else say)(told)
+    for line in outcome.lines:
+        say(f"  {line}")
+    if not outcome.in_batches:
+        (note if outcome.exit_code else say)(f"{outcome.message} ({outcome.seconds:.1f} s)")
 
 
 def show_answer(answer: Answer, *, with_text: bool) -> None:

@@ -21,14 +21,13 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.show import note, plain
-from rag.errors import RaglineError, without_userinfo
+from rag.errors import Busy, InBatch, OverBudget, RaglineError, without_userinfo
 from rag.providers.secrets import Key
 
 if TYPE_CHECKING:
     from flows.server import Recording
 
-SKIPPED, OVER_BUDGET = 3, 4
-NAMES = {SKIPPED: "Skipped", OVER_BUDGET: "OverBudget"}
+NAMES: Mapping[type[RaglineError], str] = {Busy: "Skipped", OverBudget: "OverBudget", InBatch: "InBatch"}
 _SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$")
 
 
@@ -131,14 +130,16 @@ class Stages(Generic[Run, Result]):
 
 
 def ended_badly(error: Exception) -> State[None]:
-    """The state of an exception. A busy store is none of our failures: another run does the work."""
+    """The state of an exception. A busy store is none of our failures: another run does the work.
+
+    Of texts in a batch no other run takes care unless somebody asks for it: that is to be seen.
+    """
     if not isinstance(error, RaglineError):
         return Failed(message=hidden(f"{type(error).__name__}: {error}"))
     lines = [error.message, *(f"{problem.where}: {problem.what} -> {problem.remedy}" for problem in error.problems)]
     message = hidden("\n".join(lines))
-    if error.exit_code == SKIPPED:
-        return Completed(name=NAMES[SKIPPED], message=message)
-    return Failed(name=NAMES.get(error.exit_code), message=message)
+    name = NAMES.get(type(error))
+    return Completed(name=name, message=message) if isinstance(error, Busy) else Failed(name=name, message=message)
 
 
 def hidden(text: str) -> str:

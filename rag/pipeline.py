@@ -14,6 +14,7 @@ The invariant: every chunk is embedded, a duplicate, or excluded with a reason, 
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import socket
 import tempfile
@@ -194,6 +195,8 @@ class Outcome:
     seconds: float
     batches: tuple[Job, ...] = ()
     """Those that are open, of a run by the batch."""
+    lines: tuple[str, ...] = ()
+    """Its message, one thing a line."""
 
     @property
     def published(self) -> bool:
@@ -349,7 +352,7 @@ class Reindex:
             self._progress("read", done, None)
 
         prepared = prepare(reading, parts.chunker, parts.model.identity, folder, count)
-        refused = {} if self._options.retry_refused else refusals.known(self._cache().folder)
+        refused = {} if self._options.retry_refused else refusals.known(self._cache.folder)
         self._prepared = without(prepared, refused)
         self._stale = reading.stale
         _enough_taken(self._prepared, parts)
@@ -361,7 +364,8 @@ class Reindex:
         Raises PlanOutdated where another plan was to be carried out.
         """
         if self._planned is None:
-            self._planned = self._made_plan(self._ready())
+            self._planned = made = self._made_plan(self._ready())
+            self._planned = replace(made, plan=replace(made.plan, counted=self._counted()))
         if (path := self._options.plan_file) and (wanted := self._wanted):
             plan_file.refuse(path, wanted.created, plan_file.differences(wanted, self._as_file(self._planned)))
             self._wanted = None
@@ -402,7 +406,7 @@ class Reindex:
         if under_way and not self._options.batch:
             what = f"`ragline index` would send nothing: {self._told_under_way(under_way)}; {PICK_UP} picks them up"
             found.append(Obstacle("in_batch", InBatch.exit_code, what))
-        if cap := parts.terms.crossed(plan.tokens - self._tokens_under_way(under_way)):
+        if cap := plan.crossed:
             what = f"`ragline index` would stop at {cap}, and keep what it has paid for by then"
             found.append(Obstacle("over_budget", OverBudget.exit_code, what))
         if not self.unchanged:
@@ -419,15 +423,14 @@ class Reindex:
         By the batch it is what has ended since, and `build` waits for the rest. Raises InBatch for texts that a batch
         holds; OverBudget, ProviderFailed, KeyMissing, UnknownModel, StorageFailed. What was answered is kept.
         """
-        if self._options.retry_refused and self._prepared is not None:
-            refusals.forget(self._cache().folder)
         if self._parts.batches is not None:
             return self._visit(self._parts.batches)
         if self._prepared is None or not self.plan().to_embed:
             return 0
         self._pay_nothing_twice()
         parts, texts = self._parts, self._texts()
-        sender = Sender(parts.model, self._cache(), parts.terms, parts.concurrency, self.spent)
+        self._forget_refused(texts)
+        sender = Sender(parts.model, self._cache, parts.terms, parts.concurrency, self.spent)
         self._progress("embed", 0, len(texts.keys))
 
         def sent() -> None:
@@ -440,9 +443,9 @@ class Reindex:
             with contextlib.suppress(StorageFailed):  # harmless if lost
                 parts.keep_limits()
             refused = {texts.keys[at].tobytes(): why for at, why in sender.refused.items()}
-            refusals.remember(self._cache().folder, refused, parts.clock.utc())
+            refusals.remember(self._cache.folder, refused, parts.clock.utc())
         if self._options.purpose != "experiment":  # only a writer may merge: another's sources would vanish
-            self._cache().merge()
+            self._cache.merge()
         self._go_on_without(refused)
         return self.spent.texts
 
@@ -454,7 +457,7 @@ class Reindex:
         if self._prepared is None or (self._visited and self._visited.missing):
             return
         parts, prepared = self._parts, self._prepared
-        found = self._cache().lookup(prepared.keys)
+        found = self._cache.lookup(prepared.keys)
         if not found.hit.all():
             raise self._incomplete(found)
         self._digest = self._content_digest(prepared, found)
@@ -504,7 +507,7 @@ class Reindex:
             return self._set_apart()
         if self._visited and self._visited.missing:
             reason: Reason = "batch_submitted" if self._visited.submitted else "batch_waiting"
-            return self._outcome(None, reason, self._visited.message)
+            return self._outcome(None, reason, self._visited.message, self._visited.lines)
         known = self._known
         if known is not None and self._live and known == self._live.number:
             self._remember()
@@ -541,10 +544,12 @@ class Reindex:
         """Pick up what batches have brought, and submit what is missing."""
         parts, options = self._parts, self._options
         wanted = self._texts() if self._prepared is not None and self.plan().to_embed else None
+        if wanted:
+            self._forget_refused(wanted)
         visit = Visit(
             parts.store,
             parts.name,
-            self._cache(),
+            self._cache,
             batches,
             parts.terms,
             parts.clock,
@@ -554,10 +559,15 @@ class Reindex:
             progress=self._progress,
         )
         self._visited = run_sync(visit.run(wanted))
-        self._cache().merge()
+        self._cache.merge()
         if self._prepared is not None:
             self._go_on_without(self._visited.refused)
         return self.spent.texts
+
+    def _forget_refused(self, texts: Texts) -> None:
+        """Where that is asked for, the next runs are to find refused what this one finds refused, and no more."""
+        if self._options.retry_refused:
+            refusals.forget(self._cache.folder, {key.tobytes() for key in texts.keys})
 
     def _under_way(self) -> dict[bytes, Job]:
         """Key -> the batch that may bring its vector, of the texts that the plan says are missing.
@@ -581,10 +591,16 @@ class Reindex:
                 remedy += "; --ignore-batches sends them now, and pays for them twice"
             raise InBatch.at("embedding", what, remedy)
 
-    def _tokens_under_way(self, under_way: Mapping[bytes, Job]) -> int:
+    def _counted(self) -> int:
+        """Tokens to embed that are in batches which a run would not count: those of its own that it submits it does."""
         prepared = self._ready()
         assert self._planned is not None
-        rows = [row for row in self._planned.missing.tolist() if prepared.keys[row].tobytes() in under_way]
+        try:
+            under_way = self._under_way()
+        except Damaged:  # an obstacle of its own
+            return 0
+        submitted = {key for key, job in under_way.items() if job.batch_id or job.index != self._parts.name}
+        rows = [row for row in self._planned.missing.tolist() if prepared.keys[row].tobytes() in submitted]
         return int(prepared.tokens[rows].sum())
 
     def _told_under_way(self, under_way: Mapping[bytes, Job]) -> str:
@@ -638,6 +654,7 @@ class Reindex:
             finally:
                 billed()
 
+    @functools.cached_property
     def _cache(self) -> VectorCache:
         return VectorCache(self._parts.store, self._parts.model.identity, self._parts.clock)
 
@@ -750,7 +767,7 @@ class Reindex:
 
     def _made_plan(self, prepared: Prepared) -> Planned:
         parts, originals = self._parts, prepared.originals
-        found = self._cache().lookup(prepared.keys[originals])
+        found = self._cache.lookup(prepared.keys[originals])
         missing = originals[~found.hit]
         tokens = prepared.tokens[missing]
         requests = Row(tokens).requests(parts.terms.limits)
@@ -833,7 +850,7 @@ class Reindex:
         word = "was made" if self.staged else "is there already"
         return self._outcome(None, "experiment", f"experiment {self._experiment} {word}; nothing was published")
 
-    def _outcome(self, version: int | None, reason: Reason, message: str) -> Outcome:
+    def _outcome(self, version: int | None, reason: Reason, message: str, lines: tuple[str, ...] = ()) -> Outcome:
         plan = self.plan()
         if plan.content_digest and self._digest:  # a text that was refused since is not in it
             plan = replace(plan, content_digest=self._digest)
@@ -850,6 +867,7 @@ class Reindex:
             usage=self.usage,
             seconds=self._parts.clock.monotonic() - self._started,
             batches=self._visited.open if self._visited else (),
+            lines=tuple(filter(None, [*lines, self._damage.removeprefix("; ")])) if lines else (),
         )
         return self._ended
 

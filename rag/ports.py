@@ -141,8 +141,6 @@ class BatchState:
     """The ids of what it wrote."""
     done: int | None = None
     """Lines; None where the provider does not say."""
-    failed: int | None = None
-    total: int | None = None
     tokens: int | None = None
     """What was billed for it."""
     expires_at: int | None = None
@@ -182,8 +180,8 @@ class EmbeddingBatches(Protocol):
     """Of one line."""
     texts_per_file: int
     bytes_per_file: int
-    price_share: float
-    """Of what the same texts cost online."""
+    price: float | None
+    """US dollars for a million tokens; None where that is not known."""
 
     def line(self, custom_id: str, texts: Sequence[str]) -> bytes: ...
 
@@ -195,7 +193,7 @@ class EmbeddingBatches(Protocol):
 
     async def upload(self, path: Path, name: str, *, again: bool) -> str: ...
 
-    async def create(self, file_id: str, name: str, since: datetime, *, again: bool) -> str | None: ...
+    async def create(self, file_id: str, name: str, since: datetime) -> str | None: ...
 
     async def find(self, name: str, since: datetime) -> str | None: ...
 

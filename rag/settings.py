@@ -194,6 +194,7 @@ class PriceOverride(Section):
 
     input: NotNegative
     output: NotNegative = 0.0
+    batch: NotNegative | None = None
 
 
 class Schedule(Section):

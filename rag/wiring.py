@@ -52,7 +52,7 @@ def prices(settings: Settings) -> dict[str, Price]:
     """The overrides of the price table."""
     from rag.providers.models import Price
 
-    return {name: Price(price.input, price.output) for name, price in settings.prices.items()}
+    return {name: Price(price.input, price.output, batch=price.batch) for name, price in settings.prices.items()}
 
 
 def embedding_settings(settings: Settings) -> ModelSettings:
@@ -221,11 +221,10 @@ def by_batch(made: Parts, settings: Settings, world: World) -> Parts:
 
     asked = embedding_settings(settings)
     batches = registry.embedding_batches(asked, Surroundings(world.clock, world.environment))
-    online = made.terms.usd_per_million
     terms = replace(
         made.terms,
         limits=batches.limits,
-        usd_per_million=None if online is None else online * batches.price_share,
+        usd_per_million=batches.price,
         requests_per_minute=None,
         tokens_per_minute=None,
     )
@@ -487,7 +486,7 @@ class Desk:
         if model.identity.provider == "local":
             return model
         name = model.identity.name
-        price = price_of(self.settings, name)
+        price = price_of(self.settings, model.identity)
         return BookedEmbedding(model, self._account(name), lambda tokens: price.usd(tokens) if price else None)
 
     def where(self, filters: Mapping[str, Sequence[str]] | None) -> Any:
@@ -596,11 +595,11 @@ def _toml(value: Any) -> str:
     return json.dumps(str(value) if isinstance(value, Path) else value)
 
 
-def price_of(settings: Settings, model: str) -> Price | None:
-    """The price of `provider/name` under these settings."""
+def price_of(settings: Settings, model: EmbeddingIdentity) -> Price | None:
+    """The price of an embedding model where it is, under these settings."""
     from rag.providers.prices import price
 
-    return price(model, settings.embedding.base_url if settings.embedding.model == model else None, prices(settings))
+    return price(model.name, model.base_url or None, prices(settings))
 
 
 def refuse_place_of_plan(settings: Settings, path: Path) -> None:

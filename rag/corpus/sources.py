@@ -24,7 +24,7 @@ PAGE_LIMIT = 256 * 1024 * 1024
 """Bytes of a file that is one document."""
 _INODE = (1 << 63) - 1
 THE_STORE = "the store: what this program has written itself is no document"
-_STORE_FOLDERS = frozenset({"cache", "indexes", "ledger", "results", "staging"})
+_STORE_FOLDERS = frozenset({"batches", "cache", "indexes", "ledger", "results", "staging"})
 _Link = tuple[int, int]
 
 

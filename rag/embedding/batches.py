@@ -27,7 +27,7 @@ from rag.embedding.batching import Row
 from rag.embedding.cache import VectorCache
 from rag.embedding.jobs import Job, Jobs, Left, Line, in_flight, line_id, moved, new_job
 from rag.embedding.plan import Terms
-from rag.embedding.run import Spent, Texts
+from rag.embedding.run import Spent, Texts, bearable
 from rag.errors import Damaged, OverBudget, Problem, ProviderFailed, RaglineError, UsageError
 from rag.ports import BatchState, EmbeddingBatches, Floats, LineAnswer
 from rag.types import RequestLimits, Usage
@@ -47,23 +47,15 @@ class Size:
     texts: int
     tokens: int
     bytes: int
-    lines: int = 1
 
     def __add__(self, other: Size) -> Size:
-        return Size(
-            self.texts + other.texts,
-            self.tokens + other.tokens,
-            self.bytes + other.bytes,
-            self.lines + other.lines,
-        )
+        return Size(self.texts + other.texts, self.tokens + other.tokens, self.bytes + other.bytes)
 
     def within(self, most: Size) -> bool:
-        return (
-            self.texts <= most.texts
-            and self.tokens <= most.tokens
-            and self.bytes <= most.bytes
-            and self.lines <= most.lines
-        )
+        return self.texts <= most.texts and self.tokens <= most.tokens and self.bytes <= most.bytes
+
+
+_NOTHING: Final = Size(0, 0, 0)
 
 
 def lines(
@@ -82,15 +74,15 @@ def lines(
 def files(sizes: Sequence[Size], most: Size) -> list[tuple[int, int]]:
     """Half-open ranges of lines, in order, each as large as a file may be, and of one line at least.
 
-    >>> files([Size(1, 5, 9)] * 5, Size(2, 99, 99, 99))
+    >>> files([Size(1, 5, 9)] * 5, Size(2, 99, 99))
     [(0, 2), (2, 4), (4, 5)]
     """
     found: list[tuple[int, int]] = []
-    start, held = 0, Size(0, 0, 0, 0)
+    start, held = 0, _NOTHING
     for number, size in enumerate(sizes):
         if number > start and not (held + size).within(most):
             found.append((start, number))
-            start, held = number, Size(0, 0, 0, 0)
+            start, held = number, _NOTHING
         held += size
     return [*found, (start, len(sizes))] if sizes else []
 
@@ -198,11 +190,12 @@ class Visited:
     notes: tuple[str, ...]
 
     @property
-    def message(self) -> str:
+    def lines(self) -> tuple[str, ...]:
         """What is submitted, what it costs, what is waited for, and how to go on."""
         parts: list[str] = []
         waiting = [job for job in self.open if job.batch_id and job not in self.submitted]
-        held = [job for job in self.open if not job.batch_id]
+        held = [job for job in self.open if not job.batch_id and job.queue_tokens]
+        unsent = [job for job in self.open if not job.batch_id and not job.queue_tokens]
         if self.submitted:
             texts, tokens = _sums(self.submitted)
             ids = ", ".join(str(job.batch_id) for job in self.submitted)
@@ -217,19 +210,25 @@ class Visited:
                 f"{counted(_sums(waiting)[0], 'text')} in {counted(len(waiting), 'batch', 'batches')} under way: {told}"
             )
         if held:
-            most = min((job.queue_tokens for job in held if job.queue_tokens), default=None)
-            room = f" ({counted(most, 'token')} at once)" if most else ""
+            most = min(job.queue_tokens for job in held if job.queue_tokens)
+            room = f" ({counted(most, 'token')} at once)"
             parts.append(
                 f"{counted(_sums(held)[0], 'text')} held back until there is room in the provider's queue{room}"
             )
+        if unsent:
+            parts.append(f"{counted(_sums(unsent)[0], 'text')} not submitted yet")
         if self.exhausted:
             parts.append(
                 f"{counted(self.exhausted, 'text')} that batches cannot do: `ragline index` does, once no batch is open"
             )
         until = max((job.expires for job in self.open if job.expires), default=None)
-        by = f" (all have ended by {until})" if until and not held else " (a batch may take 24 hours)"
+        by = f" (all have ended by {until})" if until and not held + unsent else " (a batch may take 24 hours)"
         parts.append(f"{PICK_UP} again picks up what has ended{by}")
-        return "; ".join([*parts, *self.notes])
+        return (*parts, *self.notes)
+
+    @property
+    def message(self) -> str:
+        return "; ".join(self.lines)
 
 
 class Visit:
@@ -310,8 +309,14 @@ class Visit:
         if broken and not self._give_up:
             raise broken[0]
         for error in broken:
-            self._jobs.forget_file(Path(error.problems[0].where))
-            self._notes.append(f"{error.problems[0].where} was damaged, and is given up")
+            path = Path(error.problems[0].where)
+            entry_id = f"batch-{path.stem}"
+            if all(entry.id != entry_id for entry in ledger.entries(self._store)):  # what it cost it says no more
+                unknown = Usage(0, 0, 0, None)
+                now, name = self._clock.utc(), self._identity.name
+                ledger.record(self._store, now, self._command, name, unknown, None, "lost", entry_id)
+            self._jobs.forget_file(path)
+            self._notes.append(f"{path} was damaged, and is given up, at a price that nobody knows")
         return [job for job in jobs if job.embedding == self._identity]
 
     async def _advanced(self, job: Job, wanted: AbstractSet[bytes]) -> Job | None:
@@ -320,10 +325,7 @@ class Visit:
             job = self._submitted(job, found)
             self._found += job.tokens
         if job.state in ("written", "uploaded"):
-            if job.index == self._index and not wanted >= {*job.text_keys()}:
-                await self._withdraw(job)
-                return None
-            return job
+            return await self._unsent(job, wanted)
         if job.state == "submitted":
             looked = await self._looked(job)
             if looked is None or looked.state != "ended":
@@ -332,7 +334,7 @@ class Visit:
         if job.state == "ended":
             try:
                 job = await self._merged(job)
-            except (Damaged, ProviderFailed) as error:
+            except (_FileDamaged, ProviderFailed) as error:
                 if isinstance(error, ProviderFailed) and not error.unusable:
                     raise
                 what = f"batch {job.batch_id} ({counted(job.texts, 'text')}) has ended, and cannot be read: {error.message}"
@@ -344,6 +346,21 @@ class Visit:
             self._jobs.forget(job)
             return None
         return job
+
+    async def _unsent(self, job: Job, wanted: AbstractSet[bytes]) -> Job | None:
+        """A job that nobody has paid for yet, if it is still right as it is; else its texts are written anew."""
+        keys = {*job.text_keys()}
+        if job.index != self._index and not keys & wanted:
+            return job  # that is for a run of its own index
+        try:
+            self._jobs.check_texts(job)
+        except Damaged as error:
+            self._notes.append(f"{error.message}: nothing of it was sent, and its texts are written anew")
+            keys = set()
+        if not keys or not wanted >= keys:
+            await self._withdraw(job)
+            return None
+        return job if job.index == self._index else self._jobs.save(replace(job, index=self._index))
 
     async def _looked(self, job: Job) -> Job | None:
         assert job.batch_id is not None
@@ -375,7 +392,10 @@ class Visit:
 
     async def _merged(self, job: Job) -> Job:
         """Keep every sound vector of a batch that has ended. Raises Damaged, ProviderFailed, StorageFailed."""
-        self._jobs.check_texts(job)
+        try:
+            self._jobs.check_texts(job)
+        except Damaged as error:  # and not one of a segment of the cache, which is no fault of the batch
+            raise _FileDamaged(error.message, error.problems) from error
         self._progress("fetch", 0, None)
         with storage.staging(self._store, "batch") as folder:
             paths = [folder / f"{number}.jsonl" for number in range(len(job.files))]
@@ -386,6 +406,9 @@ class Visit:
         if read.done < (job.done or 0):
             raise _unusable(f"its files tell of {counted(read.done, 'line')}, and {job.done:,} were done")
         storage.faultpoint("batch.stored")
+        if not bearable(len(read.refused), len(read.refused) + sum(map(len, self._cache.segments()))):
+            read.left += [Left((key.hex(),), "hopeless", why, alone=True) for key, why in read.refused.items()]
+            read.refused = {}
         refusals.remember(self._cache.folder, read.refused, self._clock.utc())
         self._refused |= read.refused
         tokens = job.tokens_billed or read.tokens
@@ -481,11 +504,10 @@ class Visit:
 
     def _settle(self, jobs: Sequence[Job], missing: Collection[bytes]) -> list[Job]:
         """Forget what batches have left undone where nobody needs to know it any more; gives the other jobs."""
-        flying = in_flight(jobs)
         kept = []
         for job in jobs:
             left = {bytes.fromhex(key) for each in job.left for key in each.keys}
-            if job.state == "cleaned" and job.index == self._index and not (left & {*missing}) - flying.keys():
+            if job.state == "cleaned" and job.index == self._index and not left & {*missing}:
                 self._jobs.forget(job)
             else:
                 kept.append(job)
@@ -503,23 +525,23 @@ class Visit:
         mine = [job for job in jobs if job.state in ("written", "uploaded") and job.index == self._index]
         others = [job for job in jobs if job not in mine]
         submitted: list[Job] = []
-        used, over = self._found, False
+        used = self._found
         ready: list[tuple[Job, bool]] = []
+        rest, more = 0, 0  # tokens that a cap leaves behind, and the first of them
         for job in mine:
             if self._terms.crossed(used + job.tokens):
-                over = True
+                rest, more = rest + job.tokens, more or job.tokens
                 others.append(job)
             else:
                 used += job.tokens
                 ready.append((job, True))
-        rest, more = 0, 0
         for number, positions in what.rounds.items():
             cut = lines(positions, texts.tokens, what.alone, self._batches.limits)
             sums = np.cumsum([int(texts.tokens[line].sum()) for line in cut])
             allowed = next((at for at, own in enumerate(sums) if self._terms.crossed(used + int(own))), len(cut))
             ready += [(job, False) for job in self._written(texts, number, cut[:allowed], most)]
             if allowed < len(cut):
-                over, more = True, more or int(texts.tokens[cut[allowed]].sum())
+                more = more or int(texts.tokens[cut[allowed]].sum())
                 rest += int(sums[-1] - (sums[allowed - 1] if allowed else 0))
             used += int(sums[allowed - 1]) if allowed else 0
         waiting = sum(job.tokens for job in others if job.state == "submitted")
@@ -536,8 +558,8 @@ class Visit:
                 raise
             waiting += job.tokens
             submitted.append(after)
-        if over:
-            raise self._over(used, more or min(job.tokens for job in mine), rest, submitted)
+        if rest:
+            raise self._over(used, more, rest, submitted)
         return [*others, *submitted], submitted
 
     def _written(self, texts: Texts, number: int, cut: Sequence[Sequence[int]], queue: int | None) -> list[Job]:
@@ -549,12 +571,8 @@ class Visit:
             return self._batches.line(ids[at], [texts.read(place, place + 1)[0] for place in cut[at]])
 
         sizes = [Size(len(line), int(texts.tokens[line].sum()), len(rendered(at))) for at, line in enumerate(cut)]
-        most = Size(
-            self._batches.texts_per_file,
-            queue or sum(size.tokens for size in sizes),
-            self._batches.bytes_per_file,
-            self._batches.texts_per_file,
-        )
+        tokens = queue or sum(size.tokens for size in sizes)
+        most = Size(self._batches.texts_per_file, tokens, self._batches.bytes_per_file)
         made: list[Job] = []
         for start, end in files(sizes, most):
             held = [
@@ -582,7 +600,7 @@ class Visit:
                     job = self._jobs.save(moved(job, "uploaded", file_id=file_id))
                     storage.faultpoint("batch.uploaded")
                 assert job.file_id is not None
-                if batch_id := await self._batches.create(job.file_id, job.digest, job.since, again=again):
+                if batch_id := await self._batches.create(job.file_id, job.digest, job.since):
                     storage.faultpoint("batch.submitted_there")
                     return self._submitted(job, batch_id)
                 job = self._jobs.save(moved(job, "written", file_id=None))
@@ -598,10 +616,14 @@ class Visit:
         return job
 
     def _over(self, used: int, more: int, rest: int, submitted: Sequence[Job]) -> OverBudget:
-        what, remedy = self._terms.refusal(self._identity.name, used, more, rest or more)
+        what, remedy = self._terms.refusal(self._identity.name, used, more, rest)
         if submitted:
             what += f"; {counted(_sums(submitted)[0], 'text')} submitted by this run"
         return OverBudget.at("embedding", what, remedy)
+
+
+class _FileDamaged(Damaged):
+    """The file that was sent is not what it was, so that nobody knows which answer is whose."""
 
 
 @dataclass(slots=True)

@@ -33,6 +33,8 @@ Keys = NDArray[np.uint8]
 SMALL_BYTES = 8 << 20
 MERGE_ABOVE = 64
 MERGED_BYTES = 24 << 20
+_AT_ONCE: Final = 128
+"""Rows that are gathered and checked while they are in the processor's cache."""
 _BESIDE: Final = 44
 """Bytes of a record beside its vector."""
 _SPARE: Final = 1 << 20
@@ -64,17 +66,13 @@ class Found:
         if (chosen < 0).any():
             raise KeyError("a text of this selection has no vector in the cache")
         out = np.empty((len(where), self.segments[int(chosen[0])].dimensions), np.float32)
-        numbers = np.unique(chosen)
-        for number in numbers:
-            segment = self.segments[number]
-            if len(numbers) == 1:
-                np.take(segment.vectors, rows, axis=0, out=out, mode="clip")
-                segment.check(rows, self.keys[where], out)
-            else:
-                mine = np.flatnonzero(chosen == number)
-                part = segment.vectors[rows[mine]]
-                segment.check(rows[mine], self.keys[where[mine]], part)
-                out[mine] = part
+        for number in np.unique(chosen):
+            segment, mine = self.segments[number], np.flatnonzero(chosen == number)
+            for start in range(0, len(mine), _AT_ONCE):
+                few = mine[start : start + _AT_ONCE]
+                part = segment.vectors[rows[few]]
+                segment.check(rows[few], self.keys[where[few]], part)
+                out[few] = part
         return out
 
     def release(self) -> None:

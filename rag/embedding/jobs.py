@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from rag import clock, storage
-from rag.digest import digest, file_sha256, identity_json
+from rag.digest import file_sha256, identity_json
 from rag.errors import Damaged
 from rag.ports import Unanswered
 from rag.sealed import damaged, read_sealed, write_sealed
@@ -24,10 +24,7 @@ from rag.types import EmbeddingIdentity, Json
 
 FORMAT: Final = 1
 State = Literal["written", "uploaded", "submitted", "ended", "merged", "cleaned"]
-STATES: Final = ("written", "uploaded", "submitted", "ended", "merged", "cleaned")
-_REMEDY: Final = (
-    "put it back from a copy, or go on without it: --ignore-batches sends its texts again, and pays for them again"
-)
+_REMEDY: Final = "put it back from a copy, or give it up: `ragline index --batch --ignore-batches` sends its texts again, and pays again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +74,7 @@ class Job:
     expires: str | None = None
     """When the provider ends it at the latest."""
     queue_tokens: int | None = None
-    """It was refused because the account may have no more tokens waiting at once, and waits for room."""
+    """It waits for room: so many tokens may wait at the provider at once."""
     files: tuple[str, ...] = ()
     """What the provider wrote, by id."""
     tokens_billed: int | None = None
@@ -159,15 +156,14 @@ class Job:
             job = cls(**given)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise damaged(path, f"it lacks or misuses {error}", _REMEDY) from error
-        if job.state not in STATES or (job.state == "submitted" and not job.batch_id):
+        if job.state not in get_args(State) or (job.state == "submitted" and not job.batch_id):
             raise damaged(path, f"it cannot be {job.state!r} as it is", _REMEDY)
         return job
 
 
 def new_job(index: str, embedding: EmbeddingIdentity, at: datetime, number: int, lines: Sequence[Line]) -> Job:
-    """A job that nobody has heard of: its name has chance in it, so that no other batch can be taken for its own."""
-    named: Json = [identity_json(embedding), number, [line.custom_id for line in lines], uuid.uuid4().hex]
-    return Job(digest(named)[:32], index, embedding, clock.text(at), number, None, "", tuple(lines))
+    """A job that nobody has heard of: its name is chance, so that no other batch can be taken for its own."""
+    return Job(uuid.uuid4().hex, index, embedding, clock.text(at), number, None, "", tuple(lines))
 
 
 def line_id(keys: Iterable[bytes]) -> str:

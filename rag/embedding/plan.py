@@ -89,10 +89,6 @@ class Terms:
         unknown = f"; {unpriced} of unknown price not counted" if self.unpriced_this_month else ""
         return f"{dollars(self.spent_this_month)} spent{', ' * bool(own)}{own}{unknown}"
 
-    def allows(self, tokens: int) -> bool:
-        """Whether a run that has been billed `tokens` in all is within its caps."""
-        return not self.crossed(tokens)
-
 
 @dataclass(frozen=True, slots=True)
 class DocumentChanges:
@@ -146,6 +142,8 @@ class Plan:
     cached_tokens: int
     causes: tuple[Cause, ...]
     terms: Terms
+    counted: int = 0
+    """Tokens of texts that are in batches, and in what this month has cost so far."""
 
     @property
     def texts(self) -> int:
@@ -169,8 +167,9 @@ class Plan:
         return max((amount / limit for amount, limit in limits if limit is not None), default=None)
 
     @property
-    def within_budget(self) -> bool:
-        return self.terms.allows(self.tokens)
+    def crossed(self) -> str:
+        """The cap that a run of this plan would cross; empty where it is within its caps."""
+        return self.terms.crossed(self.tokens - self.counted)
 
     def as_json(self) -> dict[str, Json]:
         """The fields of `ragline plan --json`."""
@@ -194,7 +193,7 @@ class Plan:
             "max_tokens": self.terms.max_tokens,
             "max_usd_per_month": self.terms.max_usd_per_month,
             "spent_this_month": None if not self.terms.month_so_far else self.terms.spent_this_month,
-            "within_budget": self.within_budget,
+            "within_budget": not self.crossed,
             "causes": [asdict(cause) for cause in self.causes],
         }
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -44,13 +44,28 @@ def known(folder: Path) -> dict[bytes, str]:
 
 def remember(folder: Path, refused: Mapping[bytes, str], at: datetime) -> None:
     """Add some, durable when this returns. Raises StorageFailed."""
-    for key, reason in refused.items():
-        line = {"format": FORMAT, "key": key.hex(), "reason": reason, "at": text(at)}
-        storage.append_line(folder / NAME, json.dumps(line, sort_keys=True))
+    lines = [
+        json.dumps({"format": FORMAT, "key": key.hex(), "reason": reason, "at": text(at)}, sort_keys=True)
+        for key, reason in refused.items()
+    ]
+    if lines:
+        storage.append_line(folder / NAME, "\n".join(lines))
 
 
-def forget(folder: Path) -> None:
-    """Ask for all of them again. Raises StorageFailed, FormatTooNew."""
-    known(folder)  # what a newer ragline remembers is left as it is
-    if (folder / NAME).exists():  # where nothing was ever embedded there is no folder either
+def forget(folder: Path, keys: Collection[bytes]) -> None:
+    """Ask for these again. Raises StorageFailed, FormatTooNew."""
+    if known(folder).keys().isdisjoint(keys):
+        return
+    kept = [line for line in (folder / NAME).read_text("utf-8", "replace").splitlines() if _key(line) not in keys]
+    if kept:
+        storage.write(folder / NAME, "".join(f"{line}\n" for line in kept).encode())
+    else:
         storage.remove_file(folder / NAME)
+
+
+def _key(line: str) -> bytes | None:
+    """The key of a line; None of a torn one."""
+    try:
+        return bytes.fromhex(json.loads(line)["key"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None

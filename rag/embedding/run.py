@@ -23,7 +23,6 @@ from rag.types import Usage
 Span = tuple[int, int]
 
 BEARABLE: Final = 20
-"""So many texts may be refused whatever their share; one in each request would otherwise be looked for to the end."""
 _BEARABLE_SHARE: Final = 0.05
 _NAMED: Final = 3
 
@@ -64,7 +63,7 @@ class Sender:
     concurrency: int
     spent: Spent = field(default_factory=Spent)
     refused: dict[int, str] = field(default_factory=dict)
-    """The positions of texts that the provider will not take, and its reason. None where it takes none: then it is not they."""
+    """The positions of texts that the provider will not take, and its reason. Empty where it takes none: then it is not they."""
     billed: Callable[[], None] = lambda: None
     """Called as soon as an answer is counted in `spent`, before it is stored: the ledger's open entry hangs on it."""
     _reserved: int = 0
@@ -162,7 +161,7 @@ class Sender:
             return
         self.refused[position] = error.message
         refused, done = len(self.refused), self.spent.texts + len(self.refused)
-        if refused > max(BEARABLE, _BEARABLE_SHARE * done):
+        if not bearable(refused, done):
             self.refused = {}
             last = f"the last, {texts.name(position)}: {error.message}"
             what = f"{refused:,} of {counted(done, 'text')} were refused, {last}"
@@ -186,6 +185,14 @@ class Sender:
         if used:
             what += f"; {counted(self.spent.texts, 'text')} of this run paid and kept"
         return OverBudget.at("embedding", what, remedy)
+
+
+def bearable(refused: int, done: int) -> bool:
+    """Whether so many texts refused, of `done` in all, may be the fault of the texts.
+
+    A few are borne whatever their share; one in each request would otherwise be looked for to the end.
+    """
+    return refused <= max(BEARABLE, _BEARABLE_SHARE * done)
 
 
 def _parts(span: Span, positions: Sequence[int]) -> list[Span]:

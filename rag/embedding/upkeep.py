@@ -166,7 +166,7 @@ def _read_like(
 class Prunable:
     """What a prune would drop: vectors that no version's chunk table names, and the tokens that they were billed."""
 
-    model: str
+    model: EmbeddingIdentity
     vectors: int
     tokens: int
 
@@ -194,5 +194,5 @@ def prune(store: Path, needed: set[bytes], clock: Clock, *, dry_run: bool) -> li
                 cache.add(segment.keys[rows], kept, segment.tokens[rows], int(segment.path.name[:13]))
                 storage.remove_file(segment.path)
         if vectors:
-            dropped.append(Prunable(identity.name, vectors, tokens))
+            dropped.append(Prunable(identity, vectors, tokens))
     return dropped

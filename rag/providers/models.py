@@ -63,9 +63,17 @@ class Price:
     output: float = 0.0
     as_of: str = ""
     source: str = "[prices]"
+    batch: float | None = None
+    """Of input by the batch, where that was said."""
 
     def usd(self, input_tokens: int, output_tokens: int = 0) -> float:
         return (input_tokens * self.input + output_tokens * self.output) / 1e6
+
+    def by_batch(self, share: float | None) -> float:
+        """US dollars for a million tokens of input by the batch; `share` of the online price where nothing else is said."""
+        if self.batch is not None:
+            return self.batch
+        return self.input if share is None else self.input * share
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from rag.providers.openai_api import (
     vector_of,
     vectors_of,
 )
+from rag.providers.prices import price
 from rag.providers.settings import ModelSettings, Surroundings
 from rag.types import EmbeddingIdentity, RequestLimits
 
@@ -42,6 +43,8 @@ MARK: Final = "ragline"
 _LINE_TEXTS: Final = 64
 """A failed line costs at most so many texts another round, and what a line adds to its texts is under 1 % of them."""
 _ENDED: Final = frozenset({"completed", "expired", "cancelled"})
+_SHARE: Final = 0.5
+"""Of what the same texts cost online, at OpenAI's own service."""
 _QUEUE_FULL: Final = "token_limit_exceeded"
 _HOPELESS: Final = ("key", "model", "request")
 """Kinds of refusals that another batch would meet again."""
@@ -59,8 +62,6 @@ _CUSTOM_ID: Final = re.compile(rb'"custom_id"\s*:\s*"([^"\\]{1,128})"')
 class OpenAIBatches:
     """POST /files and /batches of OpenAI's own service, or of a server that offers them."""
 
-    price_share = 0.5
-
     def __init__(self, settings: ModelSettings, around: Surroundings) -> None:
         """Nothing is sent, imported or read from the environment yet. Raises SettingsError."""
         self._door = Door(settings, around)
@@ -73,6 +74,8 @@ class OpenAIBatches:
         known = MODELS.get(settings.model) if not self._door.base_url else None
         self._width = settings.dimensions or (known.dimensions if known else None)
         per_text = known.tokens_per_text if known else 8192
+        online = price(settings.model, settings.base_url, settings.prices)
+        self.price = online.by_batch(None if self._door.base_url else _SHARE) if online else None
         self.texts_per_file = 50_000
         self.bytes_per_file = 200_000_000
         self.limits = RequestLimits(_LINE_TEXTS, 8 * per_text, per_text)
@@ -162,10 +165,10 @@ class OpenAIBatches:
 
         return await self._once(lambda: self._file(name, size), make, size / _SLOWEST, again=again)
 
-    async def create(self, file_id: str, name: str, since: datetime, *, again: bool) -> str | None:
+    async def create(self, file_id: str, name: str, since: datetime) -> str | None:
         """Begin a batch under a name, and give its id; None where the server has not got the file.
 
-        With `again` it may have begun since then, and is looked for first.
+        A try whose reply was lost may have begun it since then: it is looked for, and not begun twice.
         """
         import openai
 
@@ -180,7 +183,7 @@ class OpenAIBatches:
                 raise
             return _id(json_object(raw.http_response.content))
 
-        return await self._once(lambda: self._batch(name, since), make, _SEARCH_SECONDS, again=again)
+        return await self._once(lambda: self._batch(name, since), make, _SEARCH_SECONDS)
 
     async def find(self, name: str, since: datetime) -> str | None:
         """The id of the batch of this name that has begun since then, and was not refused as a whole."""
@@ -240,7 +243,7 @@ class OpenAIBatches:
         make: Callable[[], Awaitable[T]],
         seconds: float,
         *,
-        again: bool,
+        again: bool = False,
     ) -> str | T:
         """Make something, and give its id. Where it may have been made, it is looked for and not made twice.
 
@@ -377,8 +380,6 @@ def _state(batch: dict[str, Any], hide: Callable[[str], str] = str) -> BatchStat
         refused=status == "failed" and not files,
         files=files,
         done=count_of(counts, "completed"),
-        failed=count_of(counts, "failed"),
-        total=count_of(counts, "total"),
         tokens=count_of(batch.get("usage"), "input_tokens", "total_tokens"),
         expires_at=expires if isinstance(expires := batch.get("expires_at"), int) else None,
         reasons=tuple(hide(_complaint(item)) for item in complaints[:5]),

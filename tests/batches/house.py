@@ -43,7 +43,7 @@ class BatchHouse(House):
             f"embedding.model='{MODEL}'",
             f"embedding.base_url='{self.url}'",
             "embedding.api_key_env='KEY'",
-            f"prices.{MODEL}={{input=0.02}}",
+            f"prices.{MODEL}={{input=0.02,batch=0.01}}",
             *self.sets,
         ]
         world = wiring.World(SystemClock(), {"KEY": KEY})

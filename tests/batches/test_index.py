@@ -17,6 +17,9 @@ from rag.index.manifest import BUILD
 from rag.index.tables import ExcludedRow, Table
 from rag.index.versions import Versions
 from rag.pipeline import Options, Reindex, plan_only, reindex
+from rag.providers.models import MODELS, Price
+from rag.providers.openai_batches import OpenAIBatches
+from rag.providers.settings import ModelSettings, Surroundings
 from rag.sealed import read_sealed
 from rag.settings import load
 from rag.status import status
@@ -25,7 +28,7 @@ from rag.upkeep import verify_store
 from tests.provider import Options as SimOptions
 from tests.provider import Simulator, threaded
 
-from .house import BatchHouse, fill
+from .house import MODEL, BatchHouse, fill
 from .making import NEVER, NOW
 
 
@@ -73,6 +76,22 @@ def test_plan_shows_half_the_price(house: BatchHouse) -> None:
     assert online.tokens == batch.tokens
     assert online.usd is not None
     assert batch.usd == pytest.approx(online.usd / 2)
+    house.sets = [f"prices.{MODEL}={{input=0.02}}"]
+    assert house.plan(batch=True).usd == online.usd, "what another server takes for batches nobody knows"
+
+
+def test_the_price_of_batches_is_half_at_openai_itself_and_what_was_said_elsewhere() -> None:
+    def price(base_url: str | None = None, own: Price | None = None) -> float | None:
+        asked = ModelSettings(MODEL, base_url=base_url, prices={MODEL: own} if own else {})
+        return OpenAIBatches(asked, Surroundings(SystemClock(), {})).price
+
+    known = MODELS[MODEL].price
+    assert known
+    assert price() == known.input / 2
+    assert price(own=Price(4.0)) == 2.0
+    assert price(own=Price(4.0, batch=3.0)) == price("http://127.0.0.1:1/v1", own=Price(4.0, batch=3.0)) == 3.0
+    assert price("http://127.0.0.1:1/v1", own=Price(4.0)) == 4.0
+    assert price("http://127.0.0.1:1/v1") is None
 
 
 @pytest.mark.parametrize(
@@ -233,7 +252,9 @@ def test_the_monthly_cap_counts_what_is_under_way(house: BatchHouse, sim: Simula
     sim.batches(**NEVER)
     house.index(batch=True)
     house.sets = [f"embedding.max_usd_per_month={planned.usd:.9f}"]
+    assert not house.plan(batch=True).crossed, "what is in a batch is counted once"
     house.write("more.md", "# More\n\nOne text more.\n")
+    assert house.plan(batch=True).crossed.startswith("max_usd_per_month")
     with pytest.raises(OverBudget, match="max_usd_per_month"):
         house.index(batch=True)
     assert len(Jobs(house.store).all()) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from rag.embedding import refusals
 from rag.embedding.batches import ROUNDS
 from rag.embedding.jobs import Jobs
+from rag.embedding.run import BEARABLE
 from rag.errors import Damaged, FormatTooNew, KeyMissing, OverBudget, ProviderFailed, UsageError
 from rag.sealed import write_sealed
 from tests.provider import Options, Simulator, threaded
@@ -485,6 +487,21 @@ def test_no_more_is_submitted_than_a_cap_allows_and_the_next_run_submits_the_res
     assert desk.billed() == {1}
 
 
+def test_what_a_cap_leaves_of_files_that_are_written_is_named_in_full(desk: Desk, sim: Simulator) -> None:
+    desk.texts_per_file = 8
+    sim.add_fault(fault="500", path="POST /v1/files")
+    with pytest.raises(ProviderFailed):
+        desk.visit(TEXTS)
+    sim.faults()
+    desk.terms = replace(desk.terms, max_tokens=50)
+    with pytest.raises(OverBudget) as caught:
+        desk.visit(TEXTS)
+    assert "`--max-tokens 60` or more lets the next run send the rest" in caught.value.problems[0].remedy
+    desk.terms = replace(desk.terms, max_tokens=60)
+    desk.visits(TEXTS)
+    assert desk.billed() == {1}
+
+
 def test_nothing_is_written_or_sent_where_no_price_is_known_and_no_cap_is_set(desk: Desk, sim: Simulator) -> None:
     desk.terms = Desk(sim, desk.store, usd_per_million=None).terms
     with pytest.raises(OverBudget, match="no price is known"):
@@ -514,6 +531,7 @@ def test_a_damaged_state_is_named_and_may_be_given_up(desk: Desk) -> None:
         desk.visit(TEXTS)
     assert "--ignore-batches" in caught.value.problems[0].remedy
     assert [job.texts for job in desk.visit(TEXTS, give_up=True).submitted] == [18]
+    assert desk.spending() == [(0, 0, None, "lost")], "what it cost nobody knows any more"
 
 
 def test_a_damaged_file_of_texts_is_named_and_may_be_given_up(desk: Desk) -> None:
@@ -525,6 +543,52 @@ def test_a_damaged_file_of_texts_is_named_and_may_be_given_up(desk: Desk) -> Non
         desk.visit(TEXTS)
     assert "--ignore-batches" in caught.value.problems[0].remedy
     assert [job.texts for job in desk.visit(TEXTS, give_up=True).submitted] == [18]
+
+
+@pytest.mark.parametrize("harm", ["changed", "gone"])
+def test_a_file_that_is_damaged_before_it_was_sent_is_written_anew(desk: Desk, sim: Simulator, harm: str) -> None:
+    sim.add_fault(fault="500", path="POST /v1/files")
+    with pytest.raises(ProviderFailed):
+        desk.visit(TEXTS)
+    sim.faults()
+    (path,) = (desk.store / "batches").glob("*.jsonl")
+    if harm == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes().replace(b"number 3", b"number 8"))
+    again = desk.visit(TEXTS)
+    assert [job.texts for job in again.submitted] == [18]
+    assert "nothing of it was sent, and its texts are written anew" in again.message
+    desk.visits(TEXTS)
+    assert np.array_equal(desk.stored(TEXTS), right(TEXTS))
+    assert desk.billed() == {1}
+
+
+def test_a_damaged_segment_of_the_cache_is_no_fault_of_the_batch(desk: Desk) -> None:
+    other = sentences(4, "word")
+    desk.visits(other)
+    desk.visit(TEXTS)
+    desk.settled()
+    (segment,) = desk.cache.folder.glob("*.arrow")
+    whole = segment.read_bytes()
+    segment.write_bytes(whole[:100])
+    with pytest.raises(Damaged, match="cache segment"):
+        desk.visit(TEXTS, give_up=True)
+    assert [job.state for job in desk.jobs] == ["ended"]
+    segment.write_bytes(whole)
+    assert desk.visit(TEXTS).missing == 0
+    assert desk.billed() == {1}
+
+
+def test_where_a_provider_refuses_every_text_none_is_blamed(desk: Desk, sim: Simulator) -> None:
+    many = sentences(2 * BEARABLE)
+    sim.batches(refuse="number", refusal="400_nameless")
+    for _ in range(2):
+        assert desk.visit(many).submitted
+        desk.settled()
+    with pytest.raises(ProviderFailed, match=f"{2 * BEARABLE} texts cannot be had by batches"):
+        desk.visit(many)
+    assert refusals.known(desk.cache.folder) == {}
 
 
 def test_a_state_of_a_newer_version_is_refused(desk: Desk) -> None:
@@ -545,6 +609,22 @@ def test_another_index_waits_for_the_batch_and_picks_it_up_but_withdraws_nothing
     desk.settled()
     assert desk.visit(TEXTS[:8], index="other").missing == 0
     assert desk.visit(TEXTS).missing == 0
+    assert desk.billed() == {1}
+
+
+def test_what_another_index_could_not_submit_stands_in_nobodys_way(desk: Desk, sim: Simulator) -> None:
+    desk.texts_per_file = 8
+    sim.add_fault(fault="500", path="POST /v1/files")
+    with pytest.raises(ProviderFailed):
+        desk.visit(TEXTS, index="other")
+    sim.faults()
+    assert sorted(job.texts for job in desk.jobs) == [2, 8, 8]
+    found = desk.visit(TEXTS[:12])
+    assert sum(job.texts for job in found.submitted) == 12
+    assert {job.index for job in found.submitted} == {"main"}
+    assert "2 texts not submitted yet" in found.message
+    desk.visits(TEXTS[:12])
+    desk.visits(TEXTS)
     assert desk.billed() == {1}
 
 

@@ -29,7 +29,7 @@ def batch(
     monkeypatch.setenv("SIM_KEY", KEY)
     with (place / "ragline.toml").open("a") as file:
         file.write(f'[embedding]\nmodel = "{MODEL}"\nbase_url = "{sim.url}"\napi_key_env = "SIM_KEY"\n')
-        file.write(f'[prices]\n"{MODEL}" = {{ input = 0.02 }}\n')
+        file.write(f'[prices]\n"{MODEL}" = {{ input = 0.02, batch = 0.01 }}\n')
     return ragline
 
 
@@ -38,7 +38,7 @@ def test_submitted_told_picked_up_and_published(batch: Callable[..., Any], sim: 
     assert half["usd"] == pytest.approx(online["usd"] / 2)
     planned = batch("plan", "--batch")
     assert "in 1 line of batches, within a day" in planned.out
-    assert "the share of batches" in planned.out
+    assert "(prices of settings, by the batch)" in planned.out
     first = batch("index", "--batch", "--runner", "direct")
     assert first.code == 0
     assert "submitted 3 texts" in first.out

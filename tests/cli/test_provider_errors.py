@@ -116,7 +116,9 @@ def test_a_refused_text_is_counted_and_asked_for_again_when_told_to(hosted: Call
     again = hosted(*INDEX, "--retry-refused", "--json").json
     assert (again["reason"], again["embedded"], again["excluded_chunks"]) == ("unchanged", 0, 1)
     sim.faults()
-    taken = hosted(*INDEX, "--retry-refused", "--json").json
+    planned = hosted("plan", "--retry-refused", "--out", "plan.json")
+    assert "`ragline index --retry-refused --plan plan.json`" in planned.out
+    taken = hosted(*INDEX, "--retry-refused", "--plan", "plan.json", "--json").json
     assert (taken["reason"], taken["version"], taken["embedded"], taken["excluded_chunks"]) == ("published", 2, 1, 0)
     assert hosted("verify").code == 0
 

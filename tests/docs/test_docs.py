@@ -191,6 +191,18 @@ def test_the_snippets_of_the_readme_are_type_checked() -> None:
         assert any(lines[at : at + len(wanted)] == wanted for at in range(len(lines))), wanted
 
 
+def test_the_tables_of_limits_are_those_that_were_measured_and_nothing_was_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    bench = importlib.import_module("bench_limits")
+    results = json.loads((ROOT / "benchmarks" / "results" / "limits.json").read_text(encoding="utf-8"))["results"]
+    page = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
+    assert bench.rewritten(page, results) == page
+    for made in [*results["alone"], *results["shared"]]:
+        assert (made["lost"], made["billed_twice"]) == (0, 0)
+
+
 def test_the_tables_of_public_sets_are_those_that_were_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     bench = importlib.import_module("bench_public")

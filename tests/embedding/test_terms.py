@@ -25,7 +25,7 @@ def test_what_is_sent_while_it_is_allowed_crosses_no_cap(
     terms = replace(PRICED, max_usd=max_usd, max_usd_per_month=a_month, max_tokens=max_tokens, spent_this_month=before)
     sent = 0
     for more in requests:
-        if terms.allows(sent + more):
+        if not terms.crossed(sent + more):
             sent += more
     usd = sent * 2.0 / 1e6
     assert max_usd is None or usd <= max_usd
@@ -39,7 +39,7 @@ def test_the_cap_that_a_refusal_names_lets_the_rest_through(
 ) -> None:
     given_cap: dict[str, Any] = {name: int(cap) if name == "max_tokens" else cap}
     terms = replace(PRICED, spent_this_month=before, **given_cap)
-    if terms.allows(used + more):
+    if not terms.crossed(used + more):
         return
     what, remedy = terms.refusal("toy/model", used, more, more + further)
     assert what.startswith(f"the next request would cross {name} = ")
@@ -49,14 +49,14 @@ def test_the_cap_that_a_refusal_names_lets_the_rest_through(
     raised = replace(terms, **suggested)
     # caps of a run begin anew with the next one; of the month this run's part is spent by then
     later = replace(raised, spent_this_month=before + used * 2.0 / 1e6)
-    assert later.allows(more + further)
+    assert not later.crossed(more + further)
 
 
 def test_a_model_of_this_machine_has_no_cap_and_nothing_to_send_crosses_none() -> None:
     spent = replace(PRICED, max_usd_per_month=1.0, spent_this_month=5.0)
-    assert spent.allows(0)
+    assert not spent.crossed(0)
     assert "max_usd_per_month = 1 (this month $5.00 spent)" in spent.crossed(1)
-    assert replace(spent, free=True).allows(10**12)
+    assert not replace(spent, free=True).crossed(10**12)
 
 
 def test_where_no_price_is_known_a_monthly_cap_asks_for_one_of_tokens() -> None:
@@ -65,7 +65,7 @@ def test_where_no_price_is_known_a_monthly_cap_asks_for_one_of_tokens() -> None:
     what, remedy = unknown.refusal("toy/model", 0, 5, 50)
     assert "no price is known for toy/model" in what
     assert "--max-tokens" in remedy
-    assert replace(unknown, max_tokens=50).allows(50)
+    assert not replace(unknown, max_tokens=50).crossed(50)
 
 
 def test_a_refusal_counts_the_runs_that_are_in_no_sum() -> None:

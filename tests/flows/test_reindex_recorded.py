@@ -141,6 +141,10 @@ def test_batches_are_submitted_and_waited_for(served: Project, server: Server) -
 
         ends("COMPLETED Submitted")
         ends("COMPLETED Waiting")
+        online = served.index("--runner", "prefect", *(word for word in words if word != "--batch"))
+        assert online["exit_code"] == 3
+        run = server.newest()
+        assert f"{run['state_type']} {run['state_name']}" == "FAILED InBatch", "nobody else does the work"
 
 
 def test_no_key_and_no_result_is_in_a_file_of_prefect(served: Project, server: Server, refusing: str) -> None:

@@ -130,7 +130,7 @@ def embed_meanwhile(house: House) -> None:
         assert run._planned
         missing = run._planned.missing
         vectors = np.ones((len(missing), WIDTH), np.float32)
-        run._cache().add(run._prepared.keys[missing], vectors, run._prepared.tokens[missing])
+        run._cache.add(run._prepared.keys[missing], vectors, run._prepared.tokens[missing])
 
 
 @pytest.mark.parametrize(
