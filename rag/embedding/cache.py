@@ -211,8 +211,8 @@ class VectorCache:
         segments = tuple(self.segments())
         chosen = np.full(len(keys), -1, np.int32)
         rows = np.zeros(len(keys), np.int32)
-        waiting = np.arange(len(keys))
         wanted = _prefixes(keys)
+        waiting = np.argsort(wanted)  # in the order of a segment each search begins where the last one ended
         for number, segment in enumerate(segments):
             if not len(waiting):
                 break
