@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from random import Random
 from types import ModuleType
 from typing import Any, Final, Generic, TypeVar
 from weakref import WeakKeyDictionary
@@ -147,12 +148,11 @@ class Door:
 
         Raises ProviderFailed, KeyMissing, UnknownModel.
         """
-        backoff = Backoff(self._around.random)
-        tries: Counter[str] = Counter()
+        tries = _Tries(self._around.random)
         while True:
             begun = False
             veil: Veil | None = None
-            async with self.budget.reserve(load, again=tries["rate"] > 0) as grant:
+            async with self.budget.reserve(load, again=tries.counts["rate"] > 0) as grant:
                 try:
                     _room.set(FREE_ROOM + room)
                     _grant.set(grant)
@@ -175,20 +175,16 @@ class Door:
                     raise
                 except Exception as error:  # noqa: BLE001 - the table decides what it is
                     cause, failure = error, self._classified(error)
-                tries[failure.rule.kind] += 1
-                final = begun or tries[failure.rule.kind] >= failure.rule.attempts or tries.total() >= MOST
-                wait = self._wait(failure, backoff, tries[failure.rule.kind])
+                wait = tries.failed(failure)
                 if failure.rule.kind == "rate":
                     self.budget.refused(grant, wait, failure.headers)
                 elif failure.rule.waits == "everyone":
                     self.budget.pause(wait)
-            if final or wait > self._settings.patience:
+            if begun or tries.over(failure) or wait > self._settings.patience:
                 break
             if failure.rule.waits != "everyone":
                 await self._around.clock.sleep(wait)
-        # raised outside the except block: inside it the cause would hang on as context, key and all
-        raised = self._error(failure, tries.total(), wait)
-        raise raised from (None if self._hider().is_in(cause) else cause)
+        raise self._final(failure, tries.counts.total(), wait, cause)
 
     async def ask(self, room: int, seconds: float, call: Callable[[], Awaitable[V]]) -> V:
         """Send one request that is no work of a model, so that no budget counts it; tried again by the same table.
@@ -200,8 +196,7 @@ class Door:
 
         Raises ProviderFailed, KeyMissing, UnknownModel.
         """
-        backoff = Backoff(self._around.random)
-        tries: Counter[str] = Counter()
+        tries = _Tries(self._around.random)
         while True:
             try:
                 _room.set(FREE_ROOM + room)
@@ -214,14 +209,11 @@ class Door:
                 cause, failure = error, self._classified(error)
             if failure.rule.kind == "input":  # no text of ours is in it
                 failure = replace(failure, rule=retry.TABLE["request"])
-            tries[failure.rule.kind] += 1
-            wait = self._wait(failure, backoff, tries[failure.rule.kind])
-            final = tries[failure.rule.kind] >= failure.rule.attempts or tries.total() >= MOST
-            if final or wait > self._settings.patience:
+            wait = tries.failed(failure)
+            if tries.over(failure) or wait > self._settings.patience:
                 break
             await self._around.clock.sleep(wait)
-        raised = self._error(failure, tries.total(), wait)
-        raise raised from (None if self._hider().is_in(cause) else cause)
+        raise self._final(failure, tries.counts.total(), wait, cause)
 
     async def _next(self, items: AsyncGenerator[V], end: float) -> V | None:
         """The next item, or None at the end. A server that drips keeps every read short: only a clock around it helps."""
@@ -294,13 +286,11 @@ class Door:
             return Failure(retry.TABLE["request"], f"{type(error).__name__}: {error}")
         raise error
 
-    def _wait(self, failure: Failure, backoff: Backoff, times: int) -> float:
-        """Seconds to the next try: what the server asks, in full; from its second refusal on at least a back-off."""
-        if failure.rule.attempts == 1:
-            return 0.0
-        if failure.after and times == 1:
-            return failure.after
-        return max(failure.after or 0.0, backoff.next())
+    def _final(self, failure: Failure, times: int, wait: float, cause: Exception) -> RaglineError:
+        """What to raise, outside the except block: inside it the cause would hang on as context, key and all."""
+        raised = self._error(failure, times, wait)
+        raised.__cause__ = None if self._hider().is_in(cause) else cause
+        return raised
 
     def _hider(self) -> Key:
         return self._key or Key("")
@@ -330,6 +320,27 @@ class Door:
         error.positions = failure.positions
         error.unusable = kind == "reply"
         return error
+
+
+class _Tries:
+    """How one request has failed so far, and when the table lets it be tried again."""
+
+    def __init__(self, random: Random) -> None:
+        self.counts: Counter[str] = Counter()
+        self._backoff = Backoff(random)
+
+    def failed(self, failure: Failure) -> float:
+        """Seconds to the next try: what the server asks, in full; from its second refusal on at least a back-off."""
+        self.counts[failure.rule.kind] += 1
+        if failure.rule.attempts == 1:
+            return 0.0
+        if failure.after and self.counts[failure.rule.kind] == 1:
+            return failure.after
+        return max(failure.after or 0.0, self._backoff.next())
+
+    def over(self, failure: Failure) -> bool:
+        """Whether the last failure was one too many, of its kind or in all."""
+        return self.counts[failure.rule.kind] >= failure.rule.attempts or self.counts.total() >= MOST
 
 
 _REMEDIES: Mapping[str, str] = {

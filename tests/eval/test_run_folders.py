@@ -79,7 +79,7 @@ def test_run_json_has_every_key_and_tells_of_every_table(store: Path) -> None:
     assert record["counts"] == {"questions": 5, "rows": 30, "ok": 18, "abstained": 6, "errors": 6}
     assert record["models"][0]["reported"] == ["smol-1"]
     assert record["models"][1]["reported"] == ["judge-1"]
-    assert record["settings"]["prices"] == [{"model": "openai/smol", "input": 1.0, "output": 0.0}]
+    assert record["settings"]["prices"] == [{"model": "openai/smol", "input": 1.0, "output": 0.0, "batch": None}]
     assert record["usage"]["requests"] == 24 + 3
     assert record["usage"]["usd"] == pytest.approx(24 * 0.002 + 0.01)
     for line in record["tables"]:
