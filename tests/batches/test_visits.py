@@ -475,7 +475,7 @@ def test_one_line_that_is_over_the_queue_is_told_and_not_sent_for_ever(desk: Des
 
 
 def test_no_more_is_submitted_than_a_cap_allows_and_the_next_run_submits_the_rest(desk: Desk, sim: Simulator) -> None:
-    desk.terms = Desk(sim, desk.store, max_tokens=50).terms
+    desk.terms = Desk(sim, desk.store, max_tokens=11).terms
     with pytest.raises(OverBudget) as caught:
         desk.visit(TEXTS)
     assert "8 texts submitted by this run" in caught.value.message
@@ -493,11 +493,11 @@ def test_what_a_cap_leaves_of_files_that_are_written_is_named_in_full(desk: Desk
     with pytest.raises(ProviderFailed):
         desk.visit(TEXTS)
     sim.faults()
-    desk.terms = replace(desk.terms, max_tokens=50)
+    desk.terms = replace(desk.terms, max_tokens=11)
     with pytest.raises(OverBudget) as caught:
         desk.visit(TEXTS)
-    assert "`--max-tokens 60` or more lets the next run send the rest" in caught.value.problems[0].remedy
-    desk.terms = replace(desk.terms, max_tokens=60)
+    assert "`--max-tokens 108` or more lets the next run send the rest" in caught.value.problems[0].remedy
+    desk.terms = replace(desk.terms, max_tokens=108)
     desk.visits(TEXTS)
     assert desk.billed() == {1}
 

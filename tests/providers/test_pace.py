@@ -30,7 +30,7 @@ def run(
     return pace(account, total, text, concurrency=concurrency, seed=seed)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("headers", ["exact", "stale"])
 @pytest.mark.parametrize("rule", ["bucket60", "bucket1"])
 @pytest.mark.parametrize("profile", PROFILES)
@@ -41,7 +41,7 @@ def test_an_empty_account_is_used_to_the_last_drop(profile: str, rule: str, head
     assert len(done.refused) == 1, "an empty bucket refuses the first request, whoever sends it"
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("headers", ["exact", "stale"])
 @pytest.mark.parametrize("rule", ["bucket60", "bucket1"])
 @pytest.mark.parametrize("profile", PROFILES)
@@ -69,7 +69,7 @@ def test_charging_when_the_reply_goes_out_changes_nothing(profile: str, rule: st
     assert not done.refused
 
 
-@pytest.mark.parametrize("headers", ["exact", "stale"])
+@pytest.mark.parametrize("headers", ["exact", pytest.param("stale", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("drained", [True, False])
 @pytest.mark.parametrize("rule", ["sliding", "minute"])
 @pytest.mark.parametrize("profile", ["tokens", "both"])
@@ -79,7 +79,7 @@ def test_a_window_is_filled_as_it_empties(profile: str, rule: str, drained: bool
     assert len(done.refused) - drained <= 0.01 * done.sent
 
 
-@pytest.mark.parametrize("headers", ["exact", "stale"])
+@pytest.mark.parametrize("headers", ["exact", pytest.param("stale", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("drained", [True, False])
 @pytest.mark.parametrize("rule", ["bucket60", "bucket1", "sliding", "minute"])
 @pytest.mark.parametrize("profile", ["tokens", "both"])
