@@ -652,7 +652,7 @@ def show_plan(made: Plan, *, unchanged: bool, by_batch: bool) -> None:
     exact = "" if made.tokens_exact else " (an upper bound: the tokenizer of this model is not known)"
     say(f"  texts      {made.texts:,}: {made.cached:,} in the cache, {made.to_embed:,} to embed")
     if made.to_embed:
-        took = "" if made.minutes is None else f", {made.minutes:.1f} minutes at the limits"
+        took = "" if made.minutes is None else f", {show.lasting(made.minutes)} at the limits"
         where = (
             counted(made.requests, "line") + " of batches, within a day"
             if by_batch

@@ -111,6 +111,18 @@ def _is_number(cell: str) -> bool:
     return bool(re.fullmatch(r"[-+$\u2013]?[\d,.]*%?( [MGk]?B)?", cell))
 
 
+def lasting(minutes: float) -> str:
+    """A time as people say it.
+
+    >>> lasting(0.31), lasting(200), lasting(9000)
+    ('0.3 minutes', '3.3 hours', '6.2 days')
+    """
+    for unit, size in (("days", 1440.0), ("hours", 60.0)):
+        if minutes >= 1.5 * size:
+            return f"{minutes / size:,.1f} {unit}"
+    return f"{minutes:.1f} minutes"
+
+
 def usd(amount: float | None) -> str:
     """Dollars with as many places as a small bill needs; unknown is said, never 0."""
     return "unknown" if amount is None else dollars(amount)

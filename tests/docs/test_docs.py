@@ -201,6 +201,9 @@ def test_the_tables_of_limits_are_those_that_were_measured_and_nothing_was_lost(
     assert bench.rewritten(page, results) == page
     for made in [*results["alone"], *results["shared"]]:
         assert (made["lost"], made["billed_twice"]) == (0, 0)
+    for made in results["alone"]:  # what README promises
+        assert made["ratio"] <= 1.05
+        assert made["refused"] == ("drained" in made["run"])
 
 
 def test_the_tables_of_public_sets_are_those_that_were_measured(monkeypatch: pytest.MonkeyPatch) -> None:
