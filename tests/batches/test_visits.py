@@ -475,7 +475,7 @@ def test_one_line_that_is_over_the_queue_is_told_and_not_sent_for_ever(desk: Des
 
 
 def test_no_more_is_submitted_than_a_cap_allows_and_the_next_run_submits_the_rest(desk: Desk, sim: Simulator) -> None:
-    desk.terms = Desk(sim, desk.store, max_tokens=11).terms
+    desk.terms = Desk(sim, desk.store, max_tokens=50).terms
     with pytest.raises(OverBudget) as caught:
         desk.visit(TEXTS)
     assert "8 texts submitted by this run" in caught.value.message
