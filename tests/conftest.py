@@ -25,9 +25,10 @@ NO_DATASETS = "the data sets are not here (set RAGLINE_DATASETS)"
 
 
 def pytest_configure() -> None:
-    """Ctrl-C interrupts, in what a shell has put into the background, too: there it would be ignored, and so inherited."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Signals that a shell's background or `nohup` ignores are heard all the same: what we start would inherit that."""
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 @pytest.fixture(scope="session")

@@ -52,6 +52,7 @@ def test_whatever_goes_wrong_the_vectors_are_right_and_right_ones_are_bought_onc
         Options(batch={**NOW, "refuse": "number 13 ", "enqueued_tokens": rng.choice([60, 100, 10**9])})
     ) as sim:
         desk = Desk(sim, tmp_path / "store")
+        desk.visits(["the first one"])  # of a model that nobody knows it says how wide vectors are
         desk.texts_per_file = rng.choice([4, 12, 50_000])
         for visit in range(40):
             calm = visit > 25
