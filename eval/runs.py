@@ -116,7 +116,8 @@ def export(store: Path, folder: Path, names: Sequence[str] = ()) -> list[Path]:
         except (NotFound, UsageError) as error:
             problems += error.problems
     if problems:
-        raise NotFound(f"{len(problems)} runs cannot be found: {problems[0].what}", problems)
+        what = problems[0].what if len(problems) == 1 else f"{len(problems)} runs cannot be found: {problems[0].what}"
+        raise NotFound(what, problems)
     results = _results(store)
     runs = list(found) if names else [results / run_id for run_id in run_ids(results)]
     if not runs:

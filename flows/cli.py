@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from flows.show import OutputFailed, drop_output, few, note, put
+from flows.show import OutputFailed, as_typed, drop_output, few, note, put
 
 SCHEMA_VERSION = 1
 EXIT_CODES = """exit codes:
@@ -249,7 +249,9 @@ def parser() -> Parser:
         "number", nargs="?", type=_version, metavar="V", help="default: the newest, even if it was rolled back"
     )
     rollback = add(
-        "rollback", "go back to an older version and hold it there", 'ragline rollback --reason "wrong prices"'
+        "rollback",
+        "make live again what was live before, or a version that is named, and hold it there",
+        'ragline rollback --reason "wrong prices"',
     )
     rollback.add_argument("number", nargs="?", type=_version, metavar="V", help="default: the one published before")
     rollback.add_argument(
@@ -437,6 +439,13 @@ def _run(arguments: argparse.Namespace) -> int:
     from rag.errors import RaglineError
     from rag.storage import unreadable
 
+    as_typed(
+        [
+            *(("--config", path) for path in arguments.config),
+            *((flag, text) for flag, text in (("--store", arguments.store), ("--index", arguments.index)) if text),
+            *(("--set", text) for text in arguments.sets),
+        ]
+    )
     try:
         result = (commands.COMMANDS | harness.COMMANDS)[arguments.command](arguments)
     except OutputFailed:

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows import show
-from flows.show import note, say
+from flows.show import advise, note, say
 from rag import clock, storage, wiring
 from rag.clock import SystemClock
 from rag.counted import counted, plain
 from rag.embedding import ledger
 from rag.errors import Busy, Damaged, Problem, RaglineError, UsageError, without_userinfo
 from rag.index.tables import HEADING_SEPARATOR
-from rag.settings import Settings, load
+from rag.settings import Settings, load, nearest
 
 if TYPE_CHECKING:
     from rag.embedding.plan import Plan
@@ -86,6 +86,9 @@ def settings_of(arguments: Namespace) -> Settings:
     configs = [Path(path) for path in arguments.config]
     settings = load(configs, os.environ, sets_of(arguments), flags=flags_of(arguments))
     storage.check_place(settings.store)
+    found = [] if configs else nearest(Path.cwd())
+    if found and found[0].parent != Path.cwd():
+        note(f"settings of {found[0]}, the nearest above this folder")
     network = storage.is_network(settings.store)
     if network:
         note(f"warning: {settings.store} lies on {network}; locks and renames promise less on a network file system")
@@ -142,7 +145,7 @@ def plan(arguments: Namespace) -> Result:
             note(f"{obstacle.message} (exit {obstacle.exit_code})")
         if out:
             flags = "--batch " * arguments.batch + "--retry-refused " * arguments.retry_refused
-            say(f"kept as {out}: `ragline index {flags}--plan {out}` does exactly this, or nothing")
+            advise(f"kept as {out}: `ragline index {flags}--plan {out}` does exactly this, or nothing")
     content = {**made.as_json(), "obstacles": [asdict(obstacle) for obstacle in obstacles]}
     if out:
         content["out"] = str(out)
@@ -278,7 +281,7 @@ def versions(arguments: Namespace) -> Result:
     experiments = wiring.experiments(settings).names()
     if not arguments.json:
         if not rows:
-            say(f"index {found.name} has no version yet: run `ragline index`")
+            advise(f"index {found.name} has no version yet: run `ragline index`")
         else:
             show.table(
                 [
@@ -327,8 +330,11 @@ def rollback(arguments: Namespace) -> Result:
         number = found.rollback(arguments.number, arguments.reason, _user())
         hold, newest = found.state().hold, max(found.numbers())
     if not arguments.json:
-        say(f"version {number} is live and held: `ragline index` stages and does not publish until `ragline publish`,")
-        say(f"which makes the newest version live, now {newest}; `ragline publish {number}` keeps this one")
+        newer = f"; `ragline publish` makes the newest live, now {newest}" if newest != number else ""
+        advise(
+            f"version {number} is live and held: `ragline index` stages and does not publish until the hold is lifted"
+        )
+        advise(f"`ragline publish {number}` lifts it and keeps this version{newer}")
     return Result({"index": found.name, "version": number, "hold": asdict(hold) if hold else None})
 
 
@@ -577,18 +583,22 @@ def show_status(found: Status) -> None:
     state, live = found.state, found.live
     say(f"index {found.index} in {found.store}")
     if found.broken:
-        say(f"  live       version {state.version}, which is damaged: run `ragline verify`")
+        advise(f"  live       version {state.version}, which is damaged: run `ragline verify`")
     elif live:
-        say(f"  live       version {live.version}, published {found.published_at} ({_age(found.age_seconds)} ago)")
+        since = f"{'found unchanged ' if found.confirmed else ''}{_age(found.age_seconds)} ago"
+        say(f"  live       version {live.version}, published {found.published_at} ({since})")
         if live.documents is not None and live.chunks is not None:
             say(f"  holds      {counted(live.documents, 'document')}, {counted(live.chunks, 'chunk')}")
     else:
-        say("  live       nothing yet: run `ragline index`")
+        advise("  live       nothing yet: run `ragline index`")
     if hold := state.hold:
         why = hold.reason or "no reason given"
         say(f"  hold       by {hold.by} at {hold.at}, from version {hold.from_version}: {why}")
     if last := found.last_try:
-        say(f"  last try   {last['at']} {last['reason']}: {last['message']}")
+        # what was advised then may be done by now
+        done = last["version"] == state.version and last["reason"] not in ("published", "unchanged")
+        told = f"version {state.version}, which is live by now" if done and live else last["message"]
+        advise(f"  last try   {last['at']} {last['reason']}: {told}")
     say(f"  in use by  {found.holder or 'nobody'}")
     show_batches(found)
     spent = found.spent
@@ -609,7 +619,7 @@ def show_batches(found: Status) -> None:
         say(f"  {mark}{name}, {job.made}, {counted(job.texts, 'text')} of {model}, {cost}, {status}{done}{index}")
         mark = " " * len(mark)
     if found.batches:
-        say(f"  {mark}`ragline index --batch` picks up what has ended, under the settings of its model")
+        advise(f"  {mark}`ragline index --batch` picks up what has ended, under the settings of its model")
     show.each(found.broken_batches, note, note)
 
 
@@ -619,7 +629,7 @@ def show_spend(found: Spend) -> None:
     if not found.rows and found.unreadable:
         say(f"nothing that can be read was spent{since}")
     elif not found.rows:
-        say(f"nothing was spent{since}; models on this machine cost nothing")
+        say(f"nothing was spent{since}")
     else:
         rows = [[row.month, row.command, row.model, *_summed(row.sum)] for row in found.rows]
         header = ["month", "command", "model", "runs", "requests", "tokens", "cost", "saved"]
@@ -688,9 +698,9 @@ def show_outcome(outcome: Outcome) -> None:
         left_out = f"{counted(changes.excluded, 'source')}, {counted(outcome.excluded_chunks, 'chunk')}"
         say(f"left out: {left_out} (excluded.parquet says why)")
     for line in outcome.lines:
-        say(f"  {line}")
+        advise(f"  {line}")
     if not outcome.in_batches:
-        (note if outcome.exit_code else say)(f"{outcome.message} ({outcome.seconds:.1f} s)")
+        (note if outcome.exit_code else advise)(f"{outcome.message} ({outcome.seconds:.1f} s)")
 
 
 def show_answer(answer: Answer, *, with_text: bool) -> None:

@@ -312,11 +312,16 @@ def show_run(record: Mapping[str, Any], summary: Sequence[Mapping[str, Any]], fo
     counts, usage, index = record["counts"], record["usage"], record["index"]
     generation = next((model["id"] for model in record["models"] if model["role"] == "generation"), "?")
     say()
-    times = counts["rows"] // counts["questions"]
+    for arm in arms:
+        if not any(row["n"] for row in whole if row["arm"] == arm):
+            why = ": no question names the passages that answer it" if arm == "oracle" else ""
+            say(f"{arm}: nothing can be measured{why}")
+    times = record["repeats"]
+    ways = f"in {len(arms)} arms, " if len(arms) > 1 else ""
     say(
         f"{counted(counts['questions'], 'question')} of {near(record['dataset']['path'])} to {index['name']} {index['version']} "
         f"({index['embedding_model']}, {record['settings']['retrieval']['mode']}), "
-        f"{f'each {times} times, ' if times > 1 else ''}answered by {generation}: "
+        f"{ways}{f'each {times} times, ' if times > 1 else ''}answered by {generation}: "
         f"{counts['ok']:,} answered, {counts['abstained']:,} abstained, {counts['errors']:,} failed"
     )
     if usage["requests"] or usage["usd_saved"]:

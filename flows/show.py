@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import TypeVar
 
 from rag.counted import dollars
@@ -17,6 +19,8 @@ from rag.counted import dollars
 # C0 and C1 controls but tab and newline, and the characters that reorder or hide text
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u061c]")
 _BREAKS = re.compile("\r?[\n\u2028\u2029]|\t")
+_COMMAND = re.compile(r"`ragline ([a-z]+\b[^`]*)`")
+_typed: ContextVar[Sequence[tuple[str, str]]] = ContextVar("_typed", default=())
 T = TypeVar("T")
 FEW = 10
 _LONGEST = 2_000
@@ -71,8 +75,36 @@ def say(text: str = "") -> None:
     put(line(text) + "\n")
 
 
+def as_typed(flags: Sequence[tuple[str, str]]) -> None:
+    """The flags of this command line that say which settings, store and index it is about, for `runnable`."""
+    _typed.set(flags)
+
+
+def runnable(text: str) -> str:
+    """The text with those flags in every command that it names, so that this can be typed as it stands.
+
+    >>> as_typed([("--index", "my notes"), ("--set", "a=[1]")])
+    >>> runnable("`ragline publish 2` makes it live; `ragline index --index b` does not; `ragline.toml`")
+    "`ragline publish 2 --index 'my notes' --set 'a=[1]'` makes it live; `ragline index --index b --set 'a=[1]'` does not; `ragline.toml`"
+    >>> as_typed([])
+    """
+
+    def whole(found: re.Match[str]) -> str:
+        there = found[1].split()
+        more = [word for flag, value in _typed.get() if flag not in there for word in (flag, shlex.quote(value))]
+        return f"`ragline {' '.join([found[1], *more])}`"
+
+    return _COMMAND.sub(whole, text)
+
+
+def advise(text: str) -> None:
+    """A line on stdout that may name commands. Raises OutputFailed."""
+    say(runnable(text))
+
+
 def note(text: str) -> None:
     """A line on stderr: what a person should know and a pipe should not read. Harmless where nobody listens."""
+    text = runnable(text)
     if len(text) > _LONGEST:  # an id, or what a server said, may have megabytes
         text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
     with contextlib.suppress(OSError):

@@ -323,7 +323,7 @@ class Reindex:
         now_ns = int(parts.clock.utc().timestamp() * 1e9)
         known = remembered.snapshot if remembered else None
         self._snapshot = snapshot(parts.spec, known, now_ns, rehash=self._options.rehash)
-        same = None if self._options.retry_refused else self._same()
+        same = None if self._options.retry_refused or self._batch_open() else self._same()
         if same is None:
             return False
         self._planned = _nothing_to_do(parts, self._live.number if self._live else None, same)
@@ -413,7 +413,7 @@ class Reindex:
             reason, why = verdict(self._versions.state(), self._loss(), parts.max_removed_share, Options())
             if reason in ("held", "refused"):
                 way_on = WAY_ON[reason].replace(" {version}", "")
-                what = f"`ragline index` would leave the new version staged, {why}; {way_on}"
+                what = f"`ragline index` would leave the new version staged, {why}{self._doubt(reason)}; {way_on}"
                 found.append(Obstacle(reason, NOT_PUBLISHED, what))
         return tuple(found)
 
@@ -518,7 +518,7 @@ class Reindex:
         if reason != "published":
             version = known if known is not None else self._versions.stage_only(self._staged_folder())
             way_on = WAY_ON[reason].replace("{version}", str(version))
-            return self._outcome(version, reason, f"version {version} is staged, {why}; {way_on}")
+            return self._outcome(version, reason, f"version {version} is staged, {why}{self._doubt(reason)}; {way_on}")
         if known is not None:
             version = self._versions.publish(known)
         else:
@@ -752,6 +752,14 @@ class Reindex:
         with self._experiments.open(self._experiment) as opened:
             return opened.manifest
 
+    def _batch_open(self) -> bool:
+        """Whether a batch of this index is to be picked up: it may hold texts that the version of this content lacks."""
+        parts = self._parts
+        return parts.batches is not None and any(
+            job.in_flight and job.index == parts.name and job.embedding == parts.model.identity
+            for job in Jobs(parts.store).found()[0]
+        )
+
     def _is_there(self, content_digest: str) -> bool:
         """Whether a version holds the content: the live one, else the newest other one, else an experiment."""
         if self._options.purpose == "repair":  # it needs the files, not a version
@@ -801,6 +809,13 @@ class Reindex:
             return None
         before = self._remembered.snapshot
         return Loss(vanished_sources(before, self._snapshot), len(before.paths), "source")
+
+    def _doubt(self, reason: Reason) -> str:
+        """Where nothing is left of what was there, it may be another corpus."""
+        loss = self._loss()
+        if reason != "refused" or loss is None or loss.gone < loss.before:
+            return ""
+        return f" (nothing of it is left: is {', '.join(map(str, self._parts.spec.paths))} its corpus?)"
 
     def _build_record(self, lexical: Mapping[str, Json]) -> dict[str, Json]:
         """build.json: what is true of this run only."""

@@ -301,7 +301,7 @@ def load(
     cwd = cwd or Path.cwd()
     problems: list[Problem] = []
     given: list[_Given] = []
-    for path in configs or _nearest(cwd):
+    for path in configs or nearest(cwd):
         given += _from_file(path, problems)
     given += _from_environment(environ or {}, cwd, problems)
     given += _from_flags(sets, flags or {}, cwd, problems)
@@ -337,7 +337,8 @@ def load(
     return settings
 
 
-def _nearest(cwd: Path) -> list[Path]:
+def nearest(cwd: Path) -> list[Path]:
+    """The ragline.toml of a folder, or of the nearest above it; none is none."""
     return next(([folder / FILE_NAME] for folder in [cwd, *cwd.parents] if (folder / FILE_NAME).is_file()), [])
 
 

@@ -43,7 +43,8 @@ class Status:
     """None where nothing is live, and where the live version is gone."""
     published_at: str | None
     age_seconds: float | None
-    """Since the live version was published, or a later run found nothing new."""
+    """Since the live version was published, or a later run found nothing new: `confirmed`."""
+    confirmed: bool
     last_try: Mapping[str, Any] | None
     holder: Holder | None
     spent: SpentSoFar
@@ -105,6 +106,7 @@ def status(store: Path, name: str, now: datetime) -> Status:
         live,
         published,
         age,
+        confirmed != published,
         last,
         storage.lock_holder(store),
         spent(store),

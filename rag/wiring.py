@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rag.clock import Clock, SystemClock
 from rag.counted import counted
-from rag.errors import SettingsError, UnknownModel, UsageError
+from rag.errors import KeyMissing, Problem, ProviderFailed, SettingsError, UnknownModel, UsageError
 from rag.providers.settings import UNTOLD, Allowed, ModelSettings, Surroundings
 from rag.settings import Chunking, Embedding, Generation, Judge, Settings, load
 
@@ -351,6 +351,23 @@ def set_aside(settings: Settings, opened: OpenVersion) -> str:
     return f"{name} was made with {', '.join(ignored)}, and is read so: --set changes what `ragline index` makes"
 
 
+def made_elsewhere(settings: Settings, opened: OpenVersion) -> Problem | None:
+    """Where a version is asked by another model or server than the settings name, which explains a failure."""
+    from rag.providers.address import other_server
+
+    made, asked = opened.manifest.embedding, settings.embedding
+    own = "its own service"
+    there, here = made.base_url or own, other_server(made.provider, asked.base_url) or own
+    if (made.name, there) == (asked.model, here):
+        return None
+    key = ", where the key of the settings is not sent" if there != here else ""
+    what = f"it was made with {made.name} at {there}{key}; the settings say {asked.model} at {here}"
+    name = f"version {opened.number}" if opened.number else "the experiment"
+    return Problem(
+        name, what, "go back to those settings to ask it, or run `ragline index`, which embeds all texts anew"
+    )
+
+
 def experiments(settings: Settings) -> Experiments:
     """The experiments of the settings' index."""
     from rag.index.experiments import Experiments
@@ -477,7 +494,12 @@ class Desk:
         if self._model.identity.provider == "local":
             return (await self._model.embed(questions, "query")).vectors
         cache = VectorCache(self.settings.store, self._model.identity, self._world.clock)
-        return await query_vectors(self._model, cache, questions, self.notes)
+        try:
+            return await query_vectors(self._model, cache, questions, self.notes)
+        except (KeyMissing, UnknownModel, ProviderFailed) as error:
+            if problem := made_elsewhere(self.settings, self._opened):
+                raise type(error)(error.message, [*error.problems, problem]) from error
+            raise
 
     def _booked(self, model: EmbeddingModel) -> EmbeddingModel:
         """The model with its answers in the ledger; one of this machine costs nothing."""

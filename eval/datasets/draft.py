@@ -138,6 +138,8 @@ def _nothing(value: object) -> bool:
 
 
 def _named(value: object) -> str:
+    if isinstance(value, str) and value.strip():
+        return repr(value[:40])
     if _nothing(value):
         return "NaN" if isinstance(value, float) else "empty"
     names: dict[type, str] = {

@@ -62,7 +62,10 @@ def _question(record: Record, layout: Layout, tags: Mapping[str, str]) -> Questi
     if layout.impossible:
         answerable = not record.flag(layout.impossible)
     answers: tuple[str, ...] = ()
-    if layout.answers and (answerable or not record.empty(layout.answers)):
+    if layout.answers and answerable and record.empty(layout.answers):
+        without = "" if layout.answerable or layout.impossible else ", or false in a column `answerable`"
+        record.mistakes.append(f"{layout.answers} is empty: give an answer{without}")
+    elif layout.answers and (answerable or not record.empty(layout.answers)):
         answers = record.texts(layout.answers)
         if not answerable:
             record.mistakes.append(f"not answerable, but {layout.answers} holds an answer")

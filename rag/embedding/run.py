@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -101,6 +102,8 @@ class Sender:
         if self.model.limits.first_tokens is not None and (first := next(spans, None)):
             await worker(iter([first]))  # alone: what it learns decides how large the others are
         await together(worker(spans) for _ in range(min(self.concurrency, len(row))))
+        if isinstance(self._failure, _CapReached):
+            raise self._over(self._failure.tokens)  # now that all that was under way is counted
         if self._failure:
             raise self._failure
 
@@ -112,8 +115,16 @@ class Sender:
             start = end
 
     async def _send(self, span: Span, texts: Texts) -> None:
-        """Send a request, and where a text of it is refused, its parts, none of them over half as large."""
+        """Send a request, and where a text of it is refused, its parts, none of them over half as large.
+
+        Of one that would cross a cap as much is sent as is within it.
+        """
         start, end = span
+        fits = self._within_caps(texts.tokens[start:end])
+        if fits < end - start:
+            if fits:
+                await self._send((start, start + fits), texts)
+            raise _CapReached(int(texts.tokens[start + fits]))
         try:
             await self._ask(span, texts)
         except ProviderFailed as error:
@@ -133,11 +144,8 @@ class Sender:
     async def _ask(self, span: Span, texts: Texts) -> None:
         start, end = span
         planned = int(texts.tokens[start:end].sum())
-        # reserved before sending, so that requests in flight can never cross the cap together
-        if self.terms.crossed(self.spent.tokens + self._reserved + planned):
-            raise self._over(planned)
         self.cache.refuse_without_room(self._awaited + end - start, self._width)
-        self._reserved += planned
+        self._reserved += planned  # before sending, so that requests in flight can never cross a cap together
         self._awaited += end - start
         try:
             storage.faultpoint("embed.before_request")
@@ -155,6 +163,14 @@ class Sender:
         storage.faultpoint("embed.stored")
         if (task := asyncio.current_task()) and task.cancelling():
             self._failure = self._failure or asyncio.CancelledError()
+
+    def _within_caps(self, tokens: NDArray[np.uint32]) -> int:
+        """How many of these texts, from the first on, may be sent beside what is billed and reserved."""
+        used = self.spent.tokens + self._reserved
+        sums = np.cumsum(tokens, dtype=np.int64).tolist()
+        if not self.terms.crossed(used + sums[-1]):
+            return len(sums)
+        return bisect.bisect_left(sums, 1, key=lambda own: int(bool(self.terms.crossed(used + own))))
 
     def _refuse(self, position: int, error: ProviderFailed, texts: Texts) -> None:
         if self._failure:
@@ -185,6 +201,14 @@ class Sender:
         if used:
             what += f"; {counted(self.spent.texts, 'text')} of this run paid and kept"
         return OverBudget.at("embedding", what, remedy)
+
+
+class _CapReached(Exception):
+    """The next text, of so many tokens, is not within a cap."""
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__(tokens)
+        self.tokens = tokens
 
 
 def bearable(refused: int, done: int) -> bool:

@@ -172,8 +172,11 @@ class Versions:
             raise self._nothing_published()
         target = version if version is not None else self.rollback_target(state)
         if target is None:
-            what = f"no version was published before {state.version}, or it is gone"
-            raise NotFound(what, [Problem(self.name, what, "name one: `ragline versions` lists them")])
+            what = f"no version that was published before {state.version} is left"
+            remedy = (
+                "name one: `ragline versions` lists them" if len(self.numbers()) > 1 else "there is no other one yet"
+            )
+            raise NotFound(what, [Problem(self.name, what, remedy)])
         if target == state.version:
             what = f"version {target} is live already"
             raise UsageError(what, [Problem(self.name, what, "name another: `ragline versions` lists them")])
@@ -277,10 +280,12 @@ class Versions:
         return NotFound(what, [Problem(self.name, what, f"it has {have}")])
 
     def _nothing_published(self) -> NotFound:
-        what = f"index {self.name!r} has no published version"
+        what = f"index {self.name!r} has no published version in {self.root.parent.parent}"
         waiting = self.numbers()
         remedy = (
-            f"run `ragline publish {waiting[-1]}`" if waiting else "run `ragline index`, or name another with --index"
+            f"run `ragline publish {waiting[-1]}`"
+            if waiting
+            else "run `ragline index`, or name another with --index or --store"
         )
         return NotFound(what, [Problem(self.name, what, remedy)])
 

@@ -307,9 +307,7 @@ class Door:
         if kind == "key":
             variable, usual = key_variable(self._settings), self._provider.key
             remedy = "check the key, and its access to this model"
-            if variable and not self._around.environment.get(variable, "").strip():
-                remedy = f"{variable} is not set, and none was sent: export {variable}=..."
-            elif not variable:
+            if not variable:
                 remedy = f"name the variable that holds this server's key with api_key_env ({usual} is sent to its own service only)"
             return KeyMissing.at(variable or where, what, remedy)
         if kind == "model":

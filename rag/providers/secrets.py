@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from rag.errors import KeyMissing
-from rag.providers.address import on_this_machine, other_server, secrets_in
+from rag.providers.address import other_server, secrets_in
 from rag.providers.models import PROVIDERS
 from rag.providers.settings import ModelSettings
 
@@ -161,12 +161,12 @@ def key_variable(settings: ModelSettings) -> str:
 
 
 def read_key(settings: ModelSettings, environment: Mapping[str, str]) -> Key:
-    """The key of a hosted model. A server on this machine needs none. Raises KeyMissing."""
+    """The key of a hosted model; none is sent where no variable is named for it. Raises KeyMissing."""
     variable = key_variable(settings)
     value = environment.get(variable, "").strip() if variable else ""
     if value and value.isascii() and value.isprintable():
         return Key(value, *secrets_in(settings.base_url))
-    if not variable or (not value and on_this_machine(settings.base_url)):
+    if not variable:
         return Key("none", *secrets_in(settings.base_url))
     problem = "is not set" if not value else "holds characters that no key has"
     what = f"{settings.model} needs a key, and the environment variable {variable} {problem}"

@@ -71,6 +71,19 @@ def test_submit_leave_pick_up_publish_and_all_is_as_online(house: BatchHouse, si
     assert house.index(batch=True).reason == "unchanged"
 
 
+def test_what_is_taken_when_it_is_asked_for_again_is_published_by_whoever_picks_it_up(
+    house: BatchHouse, sim: Simulator
+) -> None:
+    sim.faults({"fault": "400_context", "text": "number 3 "})
+    assert house.index().excluded_chunks == 1
+    sim.faults()
+    assert house.index(batch=True, retry_refused=True).reason == "batch_submitted"
+    house.settled()
+    second = house.index(batch=True)
+    assert (second.reason, second.version, second.excluded_chunks) == ("published", 2, 0)
+    assert house.index(batch=True).reason == house.index().reason == "unchanged"
+
+
 def test_plan_shows_half_the_price(house: BatchHouse) -> None:
     online, batch = house.plan(), house.plan(batch=True)
     assert online.tokens == batch.tokens

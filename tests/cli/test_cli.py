@@ -391,6 +391,26 @@ def test_two_documents_with_one_id_are_named_both(ragline: Any, place: Path) -> 
     assert "more/pass.md" in said.err
 
 
+def test_commands_in_messages_are_about_the_same_index_and_store(ragline: Any, place: Path) -> None:
+    flags = ("--store", "other store", "--index", "small", "--set", "chunking.max_tokens=64")
+    again = "--store 'other store' --index small --set chunking.max_tokens=64`"
+    assert f"`ragline publish 1 {again} makes it live" in ragline("index", *flags, "--no-publish").out
+    assert f"run `ragline index {again}" in ragline("status", *flags).out
+    assert f"`ragline index --plan p.json {again}" in ragline("plan", *flags, "--out", "p.json").out
+    failed = ragline("ask", "Who?", *flags)
+    assert f"run `ragline publish 1 {again}" in failed.err
+    assert "other store" in failed.err.splitlines()[0]
+    assert ragline("ask", "Who?", *flags, "--json").json["error"]["problems"][0]["remedy"] == "run `ragline publish 1`"
+
+
+def test_settings_of_a_folder_above_are_named(ragline: Any, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "settings of" not in ragline("status").err
+    (place / "below").mkdir()
+    monkeypatch.chdir(place / "below")
+    assert f"settings of {place / 'ragline.toml'}, the nearest above this folder" in ragline("status").err
+    assert "settings of" not in ragline("status", "--config", str(place / "ragline.toml")).err
+
+
 def test_every_command_has_help_with_an_example(ragline: Any) -> None:
     (action,) = (action for action in parser()._actions if action.choices and "index" in action.choices)
     for name in action.choices or ():

@@ -112,8 +112,16 @@ def test_arms_and_repeats_make_a_row_each(ragline: Ragline) -> None:
     said = ragline("show", content["run_id"])
     assert {line.split()[0] for line in said.out.splitlines() if line} >= set(arms)
     assert f"{ROWS} questions of q.jsonl" in said.out
-    assert ", each 6 times, answered by local/extractive" in said.out
+    assert ", in 3 arms, each 2 times, answered by local/extractive" in said.out
     assert "\nnot right of retrieved: " in said.out
+
+
+def test_an_arm_that_nothing_can_be_measured_in_is_named(ragline: Ragline) -> None:
+    Path("plain.csv").write_text("question,answer\nHow many tracks has the depot in Tessen?,four\n")
+    said = ragline("eval", "plain.csv", "--arms", "retrieved,oracle")
+    assert said.code == 0
+    assert "oracle: nothing can be measured: no question names the passages that answer it" in said.out
+    assert "\n1 question of plain.csv" in said.out
 
 
 def test_a_sample_is_the_same_every_time_and_another_for_another_seed(ragline: Ragline) -> None:

@@ -84,15 +84,31 @@ def test_an_error_says_what_which_texts_and_what_to_do(hosted: Callable[..., Any
     assert hosted(*INDEX).code == 0
 
 
-@pytest.mark.slow
-def test_a_key_that_was_never_sent_is_told_by_its_variable(
+def test_a_key_that_is_named_and_not_set_is_foreseen_whoever_serves(
     hosted: Callable[..., Any], sim: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SIM_KEY")
+    assert "the environment variable SIM_KEY is not set" in hosted("settings", "--check").out
+    assert [each["reason"] for each in hosted("plan", "--json").json["obstacles"]] == ["key_missing"]
     failed = hosted(*INDEX)
+    assert (failed.code, sim.log()) == (2, [])
+    assert "export SIM_KEY=..." in failed.err
+    assert 'for a server without keys write api_key_env = ""' in failed.err
+    assert "reading" not in failed.err
+
+
+@pytest.mark.slow
+def test_asked_where_the_settings_name_another_server_it_says_where_the_version_was_made(
+    hosted: Callable[..., Any], sim: Simulator, place: Path
+) -> None:
+    assert hosted(*INDEX).code == 0
+    settings = place / "ragline.toml"
+    settings.write_text(settings.read_text().replace(sim.url, "http://127.0.0.1:9/v1"))
+    failed = hosted("ask", "Who closes the pass?")
     assert failed.code == 2
-    assert "401: Incorrect API key provided" in failed.err
-    assert "SIM_KEY: -> SIM_KEY is not set, and none was sent: export SIM_KEY=..." in failed.err
+    assert f"version 1: it was made with {MODEL} at {sim.url}" in failed.err
+    assert f"the settings say {MODEL} at http://127.0.0.1:9/v1" in failed.err
+    assert "or run `ragline index`, which embeds all texts anew" in failed.err
 
 
 def test_an_address_with_a_query_is_a_mistake_of_the_settings(hosted: Callable[..., Any], sim: Simulator) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from rag.digest import text_keys
 from rag.embedding.cache import VectorCache
 from rag.embedding.plan import Terms
 from rag.embedding.run import BEARABLE, Sender, Texts, _parts
-from rag.errors import KeyMissing, ProviderFailed
+from rag.errors import KeyMissing, OverBudget, ProviderFailed
 from rag.ports import Embedded
 from rag.types import EmbeddingIdentity, RequestLimits, Role
 
@@ -83,6 +84,19 @@ def test_every_refused_text_is_found_and_no_text_is_in_more_than_its_share_of_re
     assert max(Counter(text for asked in model.asked for text in asked).values()) <= 1 + 6
     if len(poisoned) == 1:
         assert len(model.asked) <= (6 if names else 1 + 2 * 6)
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_all_that_a_cap_allows_is_sent_and_counted(tmp_path: Path, concurrency: int) -> None:
+    every = [f"text {at}" for at in range(64)]
+    model = Choosy(set(), names=False, texts=16)
+    sending = sender(model, tmp_path, concurrency=concurrency)
+    sending.terms = replace(sending.terms, free=False, max_tokens=43)
+    with pytest.raises(OverBudget) as caught:
+        asyncio.run(sending.send(texts_of(model, every), lambda: None))
+    assert [text for asked in model.asked for text in asked] == every[:43]
+    assert "max_tokens = 43 (43 used, 1 more); 43 texts of this run paid and kept" in caught.value.message
+    assert "`--max-tokens 21` or more" in caught.value.problems[0].remedy
 
 
 def test_where_everything_is_refused_the_search_ends_and_no_text_is_blamed(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_a_rollback_holds_until_something_is_published(versions: Versions, stage
     assert versions.state().hold is None
     assert versions.rollback(None, "again", "ann") == 2, "3 was rolled back from, 2 was live before 4"
     assert versions.rollback(None, "again", "ann") == 1
-    with pytest.raises(NotFound, match="no version was published before 1") as caught:
+    with pytest.raises(NotFound, match="no version that was published before 1 is left") as caught:
         versions.rollback(None, "once more", "ann")
     assert caught.value.exit_code == 2
 

@@ -156,6 +156,7 @@ def test_too_many_vanished_documents_are_staged_not_published(house: House) -> N
     outcome = house.index()
     assert (outcome.reason, outcome.exit_code, outcome.published) == ("refused", 6, False)
     assert "--allow-removed" in outcome.message
+    assert "its corpus?" not in outcome.message
     versions = Versions(house.store, "main")
     assert versions.state().version == 1
     again = house.index()
@@ -163,6 +164,16 @@ def test_too_many_vanished_documents_are_staged_not_published(house: House) -> N
     allowed = house.index(allow_removed=True)
     assert (allowed.reason, allowed.version) == ("published", outcome.version)
     assert versions.state().version == outcome.version
+
+
+def test_where_nothing_is_left_it_may_be_another_corpus(house: House) -> None:
+    house.index()
+    for path in house.corpus.rglob("*.*"):
+        path.unlink()
+    house.write("other.md", "# Other\n\nThis is of another house.\n")
+    outcome = house.index()
+    assert outcome.reason == "refused"
+    assert f"(nothing of it is left: is {house.corpus} its corpus?)" in outcome.message
 
 
 def break_live(house: House, version: int) -> None:

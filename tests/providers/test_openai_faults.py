@@ -406,11 +406,11 @@ def test_the_key_of_openai_goes_to_no_other_server_unless_it_is_named_for_it(ser
     assert "api_key_env (OPENAI_API_KEY is sent to its own service only)" in caught.value.problems[0].remedy
 
 
-def test_a_server_on_this_machine_needs_no_key_and_another_does(served: Served) -> None:
-    here = OpenAIEmbedding(ModelSettings("openai/toy", served.url, "OPENAI_API_KEY"), Surroundings(VirtualClock(), {}))
+def test_a_server_for_which_no_variable_is_named_gets_no_key_and_a_named_one_must_be_set(served: Served) -> None:
+    here = OpenAIEmbedding(ModelSettings("openai/toy", served.url), Surroundings(VirtualClock(), {}))
     asyncio.run(_closing(here))
     assert served.headers[0]["authorization"] == "Bearer none"
-    for base_url in (None, "https://models.example/v1", "http://127.example/v1"):
+    for base_url in (None, "https://models.example/v1", "http://127.example/v1", served.url):
         settings = ModelSettings("openai/text-embedding-3-small", base_url, "OPENAI_API_KEY" if base_url else None)
         with pytest.raises(KeyMissing, match="OPENAI_API_KEY is not set") as caught:
             asyncio.run(_closing(OpenAIEmbedding(settings, Surroundings(VirtualClock(), {}))))
