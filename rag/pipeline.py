@@ -365,7 +365,7 @@ class Reindex:
         """
         if self._planned is None:
             self._planned = made = self._made_plan(self._ready())
-            self._planned = replace(made, plan=replace(made.plan, counted=self._counted()))
+            self._planned = replace(made, plan=replace(made.plan, counted_already=self._counted_already()))
         if (path := self._options.plan_file) and (wanted := self._wanted):
             plan_file.refuse(path, wanted.created, plan_file.differences(wanted, self._as_file(self._planned)))
             self._wanted = None
@@ -591,7 +591,7 @@ class Reindex:
                 remedy += "; --ignore-batches sends them now, and pays for them twice"
             raise InBatch.at("embedding", what, remedy)
 
-    def _counted(self) -> int:
+    def _counted_already(self) -> int:
         """Tokens to embed that are in batches which a run would not count: those of its own that it submits it does."""
         prepared = self._ready()
         assert self._planned is not None

@@ -195,7 +195,7 @@ def write(path: Path, data: bytes) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add one line to a log of lines, durable when this returns. Raises StorageFailed."""
+    """Add a line, or several at once, to a log of lines, durable when this returns. Raises StorageFailed."""
     data = line.encode("utf-8") + b"\n"
     make_folder(path.parent)
     with failures_named(path, len(data)):

@@ -142,7 +142,7 @@ class Plan:
     cached_tokens: int
     causes: tuple[Cause, ...]
     terms: Terms
-    counted: int = 0
+    counted_already: int = 0
     """Tokens of texts that are in batches, and in what this month has cost so far."""
 
     @property
@@ -169,7 +169,7 @@ class Plan:
     @property
     def crossed(self) -> str:
         """The cap that a run of this plan would cross; empty where it is within its caps."""
-        return self.terms.crossed(self.tokens - self.counted)
+        return self.terms.crossed(self.tokens - self.counted_already)
 
     def as_json(self) -> dict[str, Json]:
         """The fields of `ragline plan --json`."""
