@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows import show
-from flows.show import advise, note, say
+from flows.show import HIDDEN, advise, note, say
 from rag import clock, storage, wiring
 from rag.clock import SystemClock
 from rag.counted import counted, plain
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 
 VALUES_SHOWN = 20
-HIDDEN = "[hidden]@"
 TORN = " is no line of the ledger, and is not counted: mend or remove it"
 
 

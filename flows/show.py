@@ -15,11 +15,15 @@ from contextvars import ContextVar
 from typing import TypeVar
 
 from rag.counted import dollars
+from rag.errors import without_userinfo
 
 # C0 and C1 controls but tab and newline, and the characters that reorder or hide text
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u061c]")
 _BREAKS = re.compile("\r?[\n\u2028\u2029]|\t")
 _COMMAND = re.compile(r"`ragline ([a-z]+\b[^`]*)`")
+_VARIABLE = re.compile("[A-Z_][A-Z0-9_]{0,60}")
+HIDDEN = "[hidden]@"
+"""In place of the user and password of an address."""
 _typed: ContextVar[Sequence[tuple[str, str]]] = ContextVar("_typed", default=())
 T = TypeVar("T")
 FEW = 10
@@ -76,8 +80,18 @@ def say(text: str = "") -> None:
 
 
 def as_typed(flags: Sequence[tuple[str, str]]) -> None:
-    """The flags of this command line that say which settings, store and index it is about, for `runnable`."""
-    _typed.set(flags)
+    """The flags of this command line that say which settings, store and index it is about, for `runnable`.
+
+    No secret is among them: neither the password of an address, nor what a setting of a key holds but a variable's name.
+    """
+    _typed.set([(flag, _shown(text)) for flag, text in flags])
+
+
+def _shown(text: str) -> str:
+    name, equals, value = text.partition("=")
+    if equals and "key" in name.lower() and not _VARIABLE.fullmatch(value.strip("\"' ")):
+        return f"{name}=[hidden]"
+    return without_userinfo(text, HIDDEN)
 
 
 def runnable(text: str) -> str:

@@ -403,6 +403,17 @@ def test_commands_in_messages_are_about_the_same_index_and_store(ragline: Any, p
     assert ragline("ask", "Who?", *flags, "--json").json["error"]["problems"][0]["remedy"] == "run `ragline publish 1`"
 
 
+def test_no_secret_of_the_command_line_is_said_again(ragline: Any, place: Path) -> None:
+    sets = ('embedding.base_url="http://anna:pw%41secret@127.0.0.1:9/v1"', "embedding.api_key_env=SIM_KEY")
+    flags = [word for text in (*sets, "embedding.max_usd=1") for word in ("--set", text)]
+    said = ragline("status", *flags).out
+    assert "anna" not in said
+    assert "pw%41" not in said
+    assert "--set embedding.api_key_env=SIM_KEY --set embedding.max_usd=1`" in said
+    wrong = ragline("status", "--set", "embedding.api_key=gHt7secretvalue", *flags)
+    assert "gHt7" not in wrong.out + wrong.err
+
+
 def test_settings_of_a_folder_above_are_named(ragline: Any, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "settings of" not in ragline("status").err
     (place / "below").mkdir()

@@ -27,7 +27,7 @@ def test_a_store_at_a_misspelt_path_is_not_begun(ragline: Any, place: Path, word
     if words in WRITING or words[-1] == "--dry-run" or words == ["verify"]:
         assert said.code == 2
         assert "stroe" in said.err
-        assert "`ragline index` begins one" in said.err
+        assert "`ragline index --store stroe` begins one" in said.err
 
 
 @pytest.mark.parametrize("words", [["index"], *READING, *WRITING], ids=" ".join)
