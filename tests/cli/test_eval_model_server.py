@@ -49,7 +49,7 @@ def test_a_run_with_a_real_judge_ends_and_counts_what_it_could_not_score(place: 
     for measure in JUDGED:
         line = next(line for line in shown.splitlines() if line.startswith(measure))
         assert (f"{whole[measure]['unscored']} unscored" in line) == bool(whole[measure]["unscored"])
-    assert "unscored" in (run / "report.html").read_text()
+    assert "without a usable verdict are " in (run / "report.html").read_text()
 
     again = place.evaluate(*words)
     assert again["usage"]["requests"] == 0
