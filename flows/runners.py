@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import tomllib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from flows.show import note
@@ -88,22 +85,6 @@ def together(runner: Runner, *, verbose: bool = False) -> Iterator[Runner]:
         yield runner
 
 
-def configured() -> str | None:
-    """The API that PREFECT_API_URL or Prefect's active profile names; found without importing Prefect."""
-    environ = os.environ
-    if environ.get("PREFECT_API_URL"):
-        return environ["PREFECT_API_URL"]
-    home = Path(environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
-    path = Path(environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-        profile = content["profiles"][environ.get("PREFECT_PROFILE") or content["active"]]
-        url = profile.get("PREFECT_API_URL")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return url if isinstance(url, str) and url else None
-
-
 def chosen(runner: Runner, reachable: Callable[[str], bool] | None = None) -> Literal["prefect", "direct"]:
     """`auto` is Prefect where a server is configured and answers; a configured one that does not is said.
 
@@ -111,6 +92,8 @@ def chosen(runner: Runner, reachable: Callable[[str], bool] | None = None) -> Li
     """
     if runner == "direct":
         return "direct"
+    from flows.server import configured
+
     url = configured()
     if not url and runner == "auto":
         note("no Prefect server is configured: running without one (--runner prefect records the run)")

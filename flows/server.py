@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+import tomllib
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -51,6 +52,22 @@ _RECORD_ONLY = {
 }
 _PASSED_ON = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_", "TZ", "TMP", "LD_", "PYTHON", "VIRTUAL_ENV")
 """The server gets no more of our environment than this: no keys, and no address with a password in it."""
+
+
+def configured() -> str | None:
+    """The API that PREFECT_API_URL or Prefect's active profile names; found without importing Prefect."""
+    environ = os.environ
+    if environ.get("PREFECT_API_URL"):
+        return environ["PREFECT_API_URL"]
+    home = Path(environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    path = Path(environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        profile = content["profiles"][environ.get("PREFECT_PROFILE") or content["active"]]
+        url = profile.get("PREFECT_API_URL")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return url if isinstance(url, str) and url else None
 
 
 @dataclass(slots=True)
@@ -103,7 +120,6 @@ def prefect_ready(*, verbose: bool = False, scheduling: bool = False) -> Iterato
     that several flows pay for one start. Call it from the main thread, before anything imports Prefect.
     Raises RaglineError when no server can be started.
     """
-    from flows.runners import configured
     from flows.show import note
 
     if _open:

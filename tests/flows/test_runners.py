@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.runners import chosen, configured
+from flows.runners import chosen
+from flows.server import configured
 from rag.errors import RaglineError
 from rag.storage import is_store
 from tests.flows.making import ROOT, project
