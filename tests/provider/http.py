@@ -120,7 +120,7 @@ class Server:
             return
         self._listener.close()
         for writer in self._idle:
-            delivery.reset(writer)
+            writer.close()  # and no reset: a reply that is still on its way would be lost with it
 
         async def back() -> None:
             await asyncio.sleep(seconds)
