@@ -164,8 +164,8 @@ def parser() -> Parser:
         help="send what an open batch holds all the same, and pay for it twice; with --batch: give up batches that "
         "cannot be picked up",
     )
-    for parser in (plan, index):
-        parser.add_argument(
+    for made in (plan, index):
+        made.add_argument(
             "--retry-refused", action="store_true", help="send the texts again that the provider has refused before"
         )
     spending(index)
@@ -437,13 +437,14 @@ def _run(arguments: argparse.Namespace) -> int:
         return 2
     from flows import commands, harness
     from rag.errors import RaglineError
+    from rag.settings import without_secret
     from rag.storage import unreadable
 
     as_typed(
         [
             *(("--config", path) for path in arguments.config),
             *((flag, text) for flag, text in (("--store", arguments.store), ("--index", arguments.index)) if text),
-            *(("--set", text) for text in arguments.sets),
+            *(("--set", without_secret(text)) for text in arguments.sets),
         ]
     )
     try:

@@ -696,9 +696,10 @@ def show_outcome(outcome: Outcome) -> None:
     if (changes.excluded or outcome.excluded_chunks) and not outcome.in_batches:
         left_out = f"{counted(changes.excluded, 'source')}, {counted(outcome.excluded_chunks, 'chunk')}"
         say(f"left out: {left_out} (excluded.parquet says why)")
-    for line in outcome.lines:
-        advise(f"  {line}")
-    if not outcome.in_batches:
+    if outcome.in_batches:
+        for line in outcome.told:  # one thing a line: there are ids to be found again
+            advise(f"  {line}")
+    else:
         (note if outcome.exit_code else advise)(f"{outcome.message} ({outcome.seconds:.1f} s)")
 
 

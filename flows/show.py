@@ -21,7 +21,6 @@ from rag.errors import without_userinfo
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u061c]")
 _BREAKS = re.compile("\r?[\n\u2028\u2029]|\t")
 _COMMAND = re.compile(r"`ragline ([a-z]+\b[^`]*)`")
-_VARIABLE = re.compile("[A-Z_][A-Z0-9_]{0,60}")
 HIDDEN = "[hidden]@"
 """In place of the user and password of an address."""
 _typed: ContextVar[Sequence[tuple[str, str]]] = ContextVar("_typed", default=())
@@ -80,18 +79,8 @@ def say(text: str = "") -> None:
 
 
 def as_typed(flags: Sequence[tuple[str, str]]) -> None:
-    """The flags of this command line that say which settings, store and index it is about, for `runnable`.
-
-    No secret is among them: neither the password of an address, nor what a setting of a key holds but a variable's name.
-    """
-    _typed.set([(flag, _shown(text)) for flag, text in flags])
-
-
-def _shown(text: str) -> str:
-    name, equals, value = text.partition("=")
-    if equals and "key" in name.lower() and not _VARIABLE.fullmatch(value.strip("\"' ")):
-        return f"{name}=[hidden]"
-    return without_userinfo(text, HIDDEN)
+    """The flags of this command line that say which settings, store and index it is about, for `runnable`."""
+    _typed.set([(flag, without_userinfo(text, HIDDEN)) for flag, text in flags])
 
 
 def runnable(text: str) -> str:

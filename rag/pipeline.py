@@ -187,7 +187,8 @@ class Outcome:
     experiment: str | None
     """The name of the experiment that holds the content; None where a version does."""
     reason: Reason
-    message: str
+    told: tuple[str, ...]
+    """What became of it, one thing each."""
     embedded: int
     excluded_chunks: int
     usage: Usage
@@ -195,8 +196,10 @@ class Outcome:
     seconds: float
     batches: tuple[Job, ...] = ()
     """Those that are open, of a run by the batch."""
-    lines: tuple[str, ...] = ()
-    """Its message, one thing a line."""
+
+    @property
+    def message(self) -> str:
+        return "; ".join(self.told)
 
     @property
     def published(self) -> bool:
@@ -316,7 +319,7 @@ class Reindex:
                 self._live = self._held.enter_context(self._versions.open(remember=purpose != "plan"))
             except Damaged as error:
                 # the corpus and the cache are all that a new version needs
-                self._damage = f"; the live version was no help: {error.message}"
+                self._damage = f"the live version was no help: {error.message}"
         self._remembered = remembered = self._memory.load()
         if remembered is None:  # then no stat is believed, and to list the sources is to read them all
             self._need_key()
@@ -410,10 +413,10 @@ class Reindex:
             what = f"`ragline index` would stop at {cap}, and keep what it has paid for by then"
             found.append(Obstacle("over_budget", OverBudget.exit_code, what))
         if not self.unchanged:
-            reason, why = verdict(self._versions.state(), self._loss(), parts.max_removed_share, Options())
+            reason, why = self._verdict(Options())
             if reason in ("held", "refused"):
                 way_on = WAY_ON[reason].replace(" {version}", "")
-                what = f"`ragline index` would leave the new version staged, {why}{self._doubt(reason)}; {way_on}"
+                what = f"`ragline index` would leave the new version staged, {why}; {way_on}"
                 found.append(Obstacle(reason, NOT_PUBLISHED, what))
         return tuple(found)
 
@@ -507,18 +510,17 @@ class Reindex:
             return self._set_apart()
         if self._visited and self._visited.missing:
             reason: Reason = "batch_submitted" if self._visited.submitted else "batch_waiting"
-            return self._outcome(None, reason, self._visited.message, self._visited.lines)
+            return self._outcome(None, reason, *self._visited.lines)
         known = self._known
         if known is not None and self._live and known == self._live.number:
             self._remember()
             message = "the content is that of the live version" if self._prepared else "nothing has changed"
             return self._outcome(known, "unchanged", message)
-        state, loss = self._versions.state(), self._loss()
-        reason, why = verdict(state, loss, self._parts.max_removed_share, self._options)
+        reason, why = self._verdict(self._options)
         if reason != "published":
             version = known if known is not None else self._versions.stage_only(self._staged_folder())
             way_on = WAY_ON[reason].replace("{version}", str(version))
-            return self._outcome(version, reason, f"version {version} is staged, {why}{self._doubt(reason)}; {way_on}")
+            return self._outcome(version, reason, f"version {version} is staged, {why}; {way_on}")
         if known is not None:
             version = self._versions.publish(known)
         else:
@@ -810,12 +812,13 @@ class Reindex:
         before = self._remembered.snapshot
         return Loss(vanished_sources(before, self._snapshot), len(before.paths), "source")
 
-    def _doubt(self, reason: Reason) -> str:
-        """Where nothing is left of what was there, it may be another corpus."""
+    def _verdict(self, options: Options) -> tuple[Reason, str]:
+        """`verdict`; where nothing is left of what was there, it may be another corpus."""
         loss = self._loss()
-        if reason != "refused" or loss is None or loss.gone < loss.before:
-            return ""
-        return f" (nothing of it is left: is {', '.join(map(str, self._parts.spec.paths))} its corpus?)"
+        reason, why = verdict(self._versions.state(), loss, self._parts.max_removed_share, options)
+        if reason == "refused" and loss and loss.gone == loss.before:
+            why += f" (nothing of it is left: is {', '.join(map(str, self._parts.spec.paths))} its corpus?)"
+        return reason, why
 
     def _build_record(self, lexical: Mapping[str, Json]) -> dict[str, Json]:
         """build.json: what is true of this run only."""
@@ -865,7 +868,7 @@ class Reindex:
         word = "was made" if self.staged else "is there already"
         return self._outcome(None, "experiment", f"experiment {self._experiment} {word}; nothing was published")
 
-    def _outcome(self, version: int | None, reason: Reason, message: str, lines: tuple[str, ...] = ()) -> Outcome:
+    def _outcome(self, version: int | None, reason: Reason, *told: str) -> Outcome:
         plan = self.plan()
         if plan.content_digest and self._digest:  # a text that was refused since is not in it
             plan = replace(plan, content_digest=self._digest)
@@ -876,20 +879,19 @@ class Reindex:
             version=version,
             experiment=None if version is not None else self._experiment,
             reason=reason,
-            message=message + self._damage + self._noted(),
+            told=tuple(filter(None, [*told, self._damage, *self._noted()])),
             embedded=self.spent.texts,
             excluded_chunks=self._planned.excluded_chunks,
             usage=self.usage,
             seconds=self._parts.clock.monotonic() - self._started,
             batches=self._visited.open if self._visited else (),
-            lines=tuple(filter(None, [*lines, self._damage.removeprefix("; ")])) if lines else (),
         )
         return self._ended
 
-    def _noted(self) -> str:
+    def _noted(self) -> Sequence[str]:
         """What somebody should know of the batches, where the message is not theirs."""
         visited = self._visited
-        return "".join(f"; {note}" for note in visited.notes) if visited and not visited.missing else ""
+        return visited.notes if visited and not visited.missing else ()
 
     def _incomplete(self, found: Found) -> RaglineError:
         row = int(np.flatnonzero(~found.hit)[0])

@@ -41,9 +41,12 @@ Names = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isi
 """One name, or a list of them."""
 
 
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
 def _variable(name: str) -> str:
     # a key that stands here by mistake would stand in messages, in limits.json and in `ragline settings`, too
-    if name and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+    if name and not _VARIABLE.fullmatch(name):
         raise ValueError(
             f"is no name of a variable (its {counted(len(name), 'character')} are not shown: it may be a key)"
         )
@@ -337,6 +340,18 @@ def load(
     return settings
 
 
+def without_secret(text: str) -> str:
+    """A `section.key=value` as it may be told on: no key in the place of a setting, or of its variable.
+
+    >>> without_secret("embedding.api_key=x"), without_secret("embedding.api_key_env=MY_KEY"), without_secret("a.api_key_env=x/y")
+    ('embedding.api_key=...', 'embedding.api_key_env=MY_KEY', 'a.api_key_env=...')
+    """
+    name, _, value = text.partition("=")
+    place = name.strip().lower()
+    variable = place.endswith("api_key_env") and not _VARIABLE.fullmatch(value.strip("\"' "))
+    return f"{name}=..." if variable or _SECRET_NAME.search(place) else text
+
+
 def nearest(cwd: Path) -> list[Path]:
     """The ragline.toml of a folder, or of the nearest above it; none is none."""
     return next(([folder / FILE_NAME] for folder in [cwd, *cwd.parents] if (folder / FILE_NAME).is_file()), [])
@@ -402,9 +417,7 @@ def _from_flags(sets: Sequence[str], flags: Mapping[str, str], cwd: Path, proble
                 Problem(f"--set {text}", "is not section.key=value", "write for example --set retrieval.k=8")
             )
             continue
-        shown = flags.get(text, f"--set {text}")
-        if _SECRET_NAME.search(parts[-1]):
-            shown = f"--set {place}=..."
+        shown = flags.get(text, f"--set {without_secret(text)}")
         given.append(_Given(parts, _toml_value(value.strip()), _cut(shown), cwd))
     return given
 

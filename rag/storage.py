@@ -92,10 +92,14 @@ _DISK_ERRORS = {
 }
 
 
+def _free(path: Path) -> int:
+    """Bytes free on the disk that a path, there or not, is on."""
+    return shutil.disk_usage(next(parent for parent in [path, *path.parents] if os.path.exists(parent))).free
+
+
 def refuse_without_room(folder: Path, needed: int) -> None:
     """Raise StorageFailed, as a write would, where the disk of a folder has fewer bytes free than that."""
-    there = next(parent for parent in [folder, *folder.parents] if os.path.exists(parent))
-    if shutil.disk_usage(there).free < needed:
+    if _free(folder) < needed:
         raise _storage_failed(folder, OSError(errno.ENOSPC, ""), needed)
 
 
@@ -105,9 +109,8 @@ _MISPLACED = {errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 def _storage_failed(path: Path, error: OSError, needed: int | None) -> StorageFailed:
     free = ""
     if error.errno not in _MISPLACED:
-        folder = next(parent for parent in [path, *path.parents] if os.path.exists(parent))
         asked = f"{needed:,} bytes needed, " if needed is not None else ""
-        free = f", {asked}{shutil.disk_usage(folder).free:,} bytes free"
+        free = f", {asked}{_free(path):,} bytes free"
     what = f"cannot write {path}: {os.strerror(error.errno or 0)}{free}"
     return StorageFailed(what, [Problem(str(path), what, _DISK_ERRORS[error.errno or 0])])
 

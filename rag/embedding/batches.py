@@ -310,11 +310,7 @@ class Visit:
             raise broken[0]
         for error in broken:
             path = Path(error.problems[0].where)
-            entry_id = f"batch-{path.stem}"
-            if all(entry.id != entry_id for entry in ledger.entries(self._store)):  # what it cost it says no more
-                unknown = Usage(0, 0, 0, None)
-                now, name = self._clock.utc(), self._identity.name
-                ledger.record(self._store, now, self._command, name, unknown, None, "lost", entry_id)
+            self._book(path.stem, Usage(0, 0, 0, None), "lost")  # what it cost it says no more
             self._jobs.forget_file(path)
             self._notes.append(f"{path} was damaged, and is given up, at a price that nobody knows")
         return [job for job in jobs if job.embedding == self._identity]
@@ -461,9 +457,12 @@ class Visit:
 
     def _account(self, job: Job, tokens: int, outcome: str) -> None:
         """A line in the ledger for a batch that was billed, once. Raises StorageFailed."""
-        entry_id = f"batch-{job.digest}"
-        if tokens and all(entry.id != entry_id for entry in ledger.entries(self._store)):
-            usage = Usage(job.done or 0, tokens, 0, self._terms.usd(tokens))
+        if tokens:
+            self._book(job.digest, Usage(job.done or 0, tokens, 0, self._terms.usd(tokens)), outcome)
+
+    def _book(self, digest: str, usage: Usage, outcome: str) -> None:
+        entry_id = f"batch-{digest}"
+        if all(entry.id != entry_id for entry in ledger.entries(self._store)):
             name, now = self._identity.name, self._clock.utc()
             ledger.record(self._store, now, self._command, name, usage, None, outcome, entry_id)
             storage.faultpoint("batch.accounted")

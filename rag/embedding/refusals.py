@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -24,22 +24,26 @@ def known(folder: Path) -> dict[bytes, str]:
 
     Raises StorageFailed, FormatTooNew.
     """
+    return {key: reason for key, reason, _ in _lines(folder)}
+
+
+def _lines(folder: Path) -> Iterator[tuple[bytes, str, str]]:
+    """Key, reason and the line itself."""
     path = folder / NAME
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except FileNotFoundError:
-        return {}
+        return
     except OSError as error:
         raise storage.unreadable(path, error) from error
-    found: dict[bytes, str] = {}
     for line in lines:
         try:
             values = json.loads(line)
             refuse_newer(path, values["format"], FORMAT, _REMEDY)
-            found[bytes.fromhex(values["key"])] = str(values["reason"]).encode("utf-8", "replace").decode()
+            key, reason = bytes.fromhex(values["key"]), str(values["reason"]).encode("utf-8", "replace").decode()
         except (ValueError, TypeError, KeyError, RecursionError):
             continue
-    return found
+        yield key, reason, line
 
 
 def remember(folder: Path, refused: Mapping[bytes, str], at: datetime) -> None:
@@ -54,18 +58,11 @@ def remember(folder: Path, refused: Mapping[bytes, str], at: datetime) -> None:
 
 def forget(folder: Path, keys: Collection[bytes]) -> None:
     """Ask for these again. Raises StorageFailed, FormatTooNew."""
-    if known(folder).keys().isdisjoint(keys):
+    lines = list(_lines(folder))
+    kept = [line for key, _, line in lines if key not in keys]
+    if len(kept) == len(lines):
         return
-    kept = [line for line in (folder / NAME).read_text("utf-8", "replace").splitlines() if _key(line) not in keys]
     if kept:
         storage.write(folder / NAME, "".join(f"{line}\n" for line in kept).encode())
     else:
         storage.remove_file(folder / NAME)
-
-
-def _key(line: str) -> bytes | None:
-    """The key of a line; None of a torn one."""
-    try:
-        return bytes.fromhex(json.loads(line)["key"])
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None
