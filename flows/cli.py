@@ -436,22 +436,24 @@ def _run(arguments: argparse.Namespace) -> int:
             put(parser().format_help())
         return 2
     from flows import commands, harness
-    from rag.errors import RaglineError
+    from rag.errors import RaglineError, SettingsError
     from rag.settings import without_secret
     from rag.storage import unreadable
 
-    as_typed(
-        [
-            *(("--config", path) for path in arguments.config),
-            *((flag, text) for flag, text in (("--store", arguments.store), ("--index", arguments.index)) if text),
-            *(("--set", without_secret(text)) for text in arguments.sets),
-        ]
-    )
+    named = [
+        *(("--config", path) for path in arguments.config),
+        ("--store", arguments.store),
+        ("--index", arguments.index),
+    ]
+    about = [(flag, text) for flag, text in named if text]
+    as_typed([*about, *(("--set", without_secret(text)) for text in arguments.sets)])
     try:
         result = (commands.COMMANDS | harness.COMMANDS)[arguments.command](arguments)
     except OutputFailed:
         raise
     except RaglineError as error:
+        if isinstance(error, SettingsError):  # a mistake is not to be typed again
+            as_typed(about)
         _report(arguments, error)
         return error.exit_code
     except MemoryError:

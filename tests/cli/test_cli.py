@@ -400,6 +400,8 @@ def test_commands_in_messages_are_about_the_same_index_and_store(ragline: Any, p
     failed = ragline("ask", "Who?", *flags)
     assert f"run `ragline publish 1 {again}" in failed.err
     assert "other store" in failed.err.splitlines()[0]
+    wrong = ragline("plan", *flags, "--set", "embedding.tokens_per_minute=0")
+    assert "`ragline settings --store 'other store' --index small` shows every value" in wrong.err
     assert ragline("ask", "Who?", *flags, "--json").json["error"]["problems"][0]["remedy"] == "run `ragline publish 1`"
 
 
