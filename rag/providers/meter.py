@@ -87,6 +87,8 @@ class Meter:
         self._level = self._capacity
         self._flat = False
         self._others = 0.0
+        self._wary_until = now
+        """A window empties as it was filled, so that it seems ours alone where others are: for a minute that is not believed."""
         self._biggest = 0.0
         self._sent: deque[tuple[float, float]] = deque()
         self._in_minute = 0.0
@@ -98,11 +100,13 @@ class Meter:
         self._reset: tuple[float, float] | None = None
         """When all comes back that had been sent by then."""
         self._promised: tuple[float, float] | None = None
+        self._after_refusal = False
+        """No reply has come since the last one."""
 
     @property
     def settled(self) -> bool:
         """Whether what was last told may be counted on after a pause: not where a window or others decide."""
-        return not self._flat and self._refill >= _STEADY * self._rate
+        return not self._flat and self._refill >= _STEADY * self._rate and self._at >= self._wary_until
 
     def wait(self, amount: float, now: float) -> float:
         """Seconds until the amount is there. More than can ever be there waits for all of it, and leaves a debt."""
@@ -187,8 +191,12 @@ class Meter:
         self._after_a_gap(least, seen)
         self._follow(remaining, own, seen)
         if self._flat:
+            self._wary_until = now + MINUTE
             used = sum(amount for at, amount in self._sent if at > sent_at - MINUTE) - after
             self._others = max(0.0, self._capacity - remaining - used)
+        if self._flat and self._after_refusal:
+            self._seen_at -= _TRY  # its word may be as of before the pause: one more asks
+        self._after_refusal = False
         # in a window of ours alone the earliest one told stands: a later one may be a reply old
         if not (self._reset and self._flat and self._others < 0.02 * self._capacity):
             self._reset = None if told.reset is None else (now + told.reset + 0.05, self.total - after)
@@ -200,9 +208,11 @@ class Meter:
             self._guess(now)
         if surprising:
             self._refill = min(self._refill, self._rate / 2)  # until the line says what it is
+            self._wary_until = now + MINUTE
         self._level = min(self._level, 0.0)
         self._told = False  # the next reply tells anew
         self._promised = (until, amount)
+        self._after_refusal = True
 
     # -- what it is made of
 
